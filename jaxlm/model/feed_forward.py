@@ -1,0 +1,36 @@
+"""The feed-forward branch of a block."""
+
+import jax
+from flax import nnx
+
+from jaxlm.model import parameter
+from jaxlm.model.config import ModelConfig
+from jaxlm.model.dropout import dropout
+
+
+class FeedForward(nnx.Module):
+    """gelu(x up) down, or (silu(x gate) * (x up)) down for swiglu; no biases.
+
+    Sources: Hendrycks & Gimpel 2016, arXiv 1606.08415, the tanh form; Shazeer 2020, arXiv
+    2002.05202, equation 6 with beta = 1.
+    """
+
+    def __init__(self, config: ModelConfig, key: jax.Array, *, layers: int | None = None):
+        self.config = config
+        width, inner = config.width, config.ff_width
+        gate_key, up_key, down_key = jax.random.split(key, 3)
+        self.up = parameter.matrix(up_key, (width, inner), ("width", "ff"), layers=layers)
+        self.down = parameter.matrix(down_key, (inner, width), ("ff", "width"), layers=layers,
+                                     gain=parameter.residual_gain(config.layers))
+        if config.activation == "swiglu":
+            self.gate = parameter.matrix(gate_key, (width, inner), ("width", "ff"), layers=layers)
+
+    def __call__(self, x_NxD: jax.Array, *, dropout_key: jax.Array | None) -> jax.Array:
+        """Returns the branch's output (N, D)."""
+        dtype = x_NxD.dtype
+        h_NxF = x_NxD @ self.up[...].astype(dtype)
+        if self.config.activation == "swiglu":
+            h_NxF = jax.nn.silu(x_NxD @ self.gate[...].astype(dtype)) * h_NxF
+        else:
+            h_NxF = jax.nn.gelu(h_NxF, approximate=True)
+        return dropout(h_NxF @ self.down[...].astype(dtype), self.config.dropout, dropout_key)

@@ -1,0 +1,6 @@
+"""Optimizers: the typed configurations that runs name, each building an optax chain."""
+
+from jaxlm.optim.adamw import AdamW
+from jaxlm.optim.chain import OptimizerConfig, make_optimizer, set_rates
+
+__all__ = ["AdamW", "OptimizerConfig", "make_optimizer", "set_rates"]

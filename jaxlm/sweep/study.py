@@ -1,0 +1,94 @@
+"""A study: a question, the runs that answer it in stages, and what to do when a stage has ended."""
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxlm import config
+from jaxlm.config import ConfigError
+from jaxlm.train.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Runs that may train side by side, parents before their branches.
+
+    Attributes:
+      title: what the stage is for, shown while it runs.
+      runs: the runs.
+      then: called with the study's folder once all runs have ended; prints or writes what the
+        stage yields. It may raise `scaling.InputError` where the runs do not allow an answer.
+    """
+
+    title: str
+    runs: tuple[RunConfig, ...]
+    then: Callable[[Path], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a study file's function `study()` returns.
+
+    Attributes:
+      name: also the name of the folder that holds the runs.
+      question: the question that the runs answer, in one line.
+      stages: in order; a stage starts when the one before it has ended.
+    """
+
+    name: str
+    question: str
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        folders = [run.folder for run in self.runs]
+        twice = sorted({name for name in folders if folders.count(name) > 1})
+        config.require(not twice, "study runs", twice, "each run may stand in a study once")
+        for run in self.runs:
+            known = run.parent is None or run.parent.run in folders
+            config.require(known, "parent.run", run.parent and run.parent.run, f"run {run.name} branches off no run of the study")
+
+    @property
+    def runs(self) -> tuple[RunConfig, ...]:
+        """The runs of all stages."""
+        return tuple(run for stage in self.stages for run in stage.runs)
+
+    def run(self, name: str) -> RunConfig:
+        """Returns the run of that name or folder name; raises `ConfigError` naming the nearest."""
+        for run in self.runs:
+            if name in (run.name, run.folder):
+                return run
+        raise ConfigError(f"run {name!r}: not in study {self.name}{config.nearest(name, [r.name for r in self.runs])}")
+
+
+def load_study(name: str) -> Study:
+    """Loads a study file, given by its path or by its name in ./experiments.
+
+    Raises `ConfigError` where there is no such file or it defines no `study()`.
+    """
+    path = _study_path(name)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))  # a study may import its neighbours, as a script may
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    if not hasattr(module, "study"):
+        raise ConfigError(f"study {str(path)!r}: the file must define a function study() that returns a Study")
+    return module.study()
+
+
+def _study_path(name: str) -> Path:
+    given = Path(name)
+    if given.suffix == ".py":
+        if given.is_file():
+            return given
+        raise ConfigError(f"study {name!r}: no such file")
+    here, shipped = Path("experiments"), Path(__file__).resolve().parents[2] / "experiments"
+    for folder in (here, shipped):
+        if (folder / f"{name}.py").is_file():
+            return folder / f"{name}.py"
+    known = sorted({p.stem for folder in (here, shipped) for p in folder.glob("*.py") if "\ndef study(" in p.read_text()})
+    raise ConfigError(f"study {name!r}: no file {here / name}.py{config.nearest(name, known) if known else ''}")

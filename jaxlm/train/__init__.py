@@ -1,0 +1,9 @@
+"""Training: the configuration of a run, the compiled step, and the loop that keeps its record."""
+
+from jaxlm.train.config import CheckpointConfig, EvalConfig, Parent, RunConfig
+from jaxlm.train.loop import Outcome, Progress, train
+from jaxlm.train.state import TrainState
+from jaxlm.train.step import Metrics, StepConfig, make_step, update
+
+__all__ = ["CheckpointConfig", "EvalConfig", "Metrics", "Outcome", "Parent", "Progress", "RunConfig",
+           "StepConfig", "TrainState", "make_step", "train", "update"]

@@ -1,0 +1,147 @@
+"""The configuration of one run."""
+
+import dataclasses
+from typing import Any
+
+from jaxlm import config
+from jaxlm.data.config import DataConfig
+from jaxlm.model.config import ModelConfig
+from jaxlm.optim import AdamW, OptimizerConfig
+from jaxlm.parallel import MeshConfig
+from jaxlm.schedules import Constant, ScheduleConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parent:
+    """The checkpoint of another run from which a run starts.
+
+    Attributes:
+      run: the folder name of the parent, beside the run's own folder.
+      step: the number of updates that the parent had made.
+    """
+
+    run: str
+    step: int
+
+    def __post_init__(self) -> None:
+        config.require(self.step >= 1, "parent.step", self.step, "must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on a fixed set of held-out sequences, the same for every run.
+
+    Attributes:
+      every: updates between evaluations; 0 evaluates after the last update only. The last update is
+        always evaluated.
+      sequences: held-out sequences per evaluation, so that `sequences * model.sequence` tokens are
+        the budget.
+    """
+
+    every: int = 0
+    sequences: int = 256
+
+    def __post_init__(self) -> None:
+        config.require(self.every >= 0, "evaluation.every", self.every, "must not be negative")
+        config.require(self.sequences >= 1, "evaluation.sequences", self.sequences, "must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When to save parameters, optimizer state and step.
+
+    Attributes:
+      every: updates between checkpoints; 0 saves after the last update only.
+      latest: how many of the newest checkpoints are kept.
+      keep: further steps (updates made) that are saved and kept for good, for branches to start from.
+    """
+
+    every: int = 0
+    latest: int = 2
+    keep: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        config.require(self.every >= 0, "checkpoint.every", self.every, "must not be negative")
+        config.require(self.latest >= 1, "checkpoint.latest", self.latest, "must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that determines a run; two runs of equal configuration have equal results.
+
+    Attributes:
+      name: the readable part of the run's folder name.
+      seed: of initialisation and dropout; the order of the data has its own, `data.seed`.
+      updates: the length of the run, T.
+      batch: sequences per update, over all devices and accumulation steps.
+      accumulation: how many micro-batches make one update.
+      z_loss: weight of the mean squared log-partition; 1e-4 is PaLM's (Wortsman et al. 2023,
+        2309.14322), 0 turns it off.
+      clip_norm: the largest global gradient norm that passes unscaled; None for no clipping. 1 as
+        in Wortsman et al. 2023.
+      chunk: the most updates per call of the compiled step; no result depends on it.
+      parent: the checkpoint to start from, None for a fresh start.
+    """
+
+    name: str
+    seed: int = 0
+    updates: int
+    batch: int
+    accumulation: int = 1
+    z_loss: float = 0.0
+    clip_norm: float | None = 1.0
+    chunk: int = 16
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig = AdamW()
+    schedule: ScheduleConfig = Constant(peak_lr=1e-3, warmup=0)
+    evaluation: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
+    parent: Parent | None = None
+
+    def __post_init__(self) -> None:
+        require = config.require
+        safe = self.name and all(c.isalnum() or c in "-_.+" for c in self.name) and self.name[0] != "."
+        require(bool(safe), "name", self.name, "must be letters, digits, '-', '_', '+' or '.', and not start with '.'")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "must lie in [0, 2^32)")
+        require(self.updates >= 1, "updates", self.updates, "must be at least 1")
+        require(self.batch >= 1, "batch", self.batch, "must be at least 1")
+        require(self.accumulation >= 1, "accumulation", self.accumulation, "must be at least 1")
+        require(self.chunk >= 1, "chunk", self.chunk, "must be at least 1")
+        require(self.z_loss >= 0, "z_loss", self.z_loss, "must not be negative")
+        require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm,
+                "must be positive, or null for no clipping")
+        require(self.batch % self.accumulation == 0, "batch", self.batch,
+                f"must be divisible by accumulation = {self.accumulation}")
+        shards = self.mesh.batch_shards
+        require(self.microbatch % shards == 0, "batch", self.batch,
+                f"each of the {self.accumulation} micro-batches must be divisible by mesh.data * mesh.fsdp = {shards}")
+        require(self.evaluation.sequences % shards == 0, "evaluation.sequences", self.evaluation.sequences,
+                f"must be divisible by mesh.data * mesh.fsdp = {shards}")
+        require(self.data.sequence <= self.model.sequence, "data.sequence", self.data.sequence,
+                f"must not exceed model.sequence = {self.model.sequence}")
+        require(all(0 < step <= self.updates for step in self.checkpoint.keep), "checkpoint.keep",
+                self.checkpoint.keep, f"each step must lie in 1..updates = {self.updates}")
+        require(self.parent is None or self.parent.step < self.updates, "parent.step",
+                self.parent and self.parent.step, f"must be below updates = {self.updates}")
+        self.schedule.build(self.updates)  # raises where warm-up or decay do not fit the run
+
+    def replace(self, **fields: Any) -> "RunConfig":
+        """Returns the configuration with `fields` replaced."""
+        return dataclasses.replace(self, **fields)
+
+    @property
+    def microbatch(self) -> int:
+        """Sequences per micro-batch."""
+        return self.batch // self.accumulation
+
+    @property
+    def tokens_per_update(self) -> int:
+        """Predicted tokens per update."""
+        return self.batch * self.data.sequence
+
+    @property
+    def folder(self) -> str:
+        """The run's folder name: readable, with a hash of the whole configuration."""
+        return f"{self.name}-{config.config_hash(self)}"

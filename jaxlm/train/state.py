@@ -1,0 +1,86 @@
+"""The one pytree that a resume needs, how it is made, and where it lies on a mesh."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxlm import model, params
+from jaxlm.config import require
+from jaxlm.model.config import ModelConfig
+from jaxlm.optim import OptimizerConfig, make_optimizer
+from jaxlm.parallel import RULES
+
+
+class TrainState(NamedTuple):
+    """Parameters (nested dict), optimizer state, and the number of updates made (int32)."""
+
+    params: Any
+    opt_state: Any
+    step: jax.Array
+
+
+def run_optimizer(
+    model_config: ModelConfig, optimizer: OptimizerConfig, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """Returns the optax chain for the model's parameters, weight decay masked by their labels."""
+    mask = params.decay_mask(model.param_infos(model_config))
+    return make_optimizer(optimizer, mask, clip_norm=clip_norm)
+
+
+def state_shardings(model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Returns the tree of shardings of the state; optimizer state lies where its parameter lies.
+
+    Raises `ConfigError` where a mesh axis does not divide the axis of a parameter that it splits.
+    """
+    infos = model.param_infos(model_config)
+    specs = params.partition_specs(infos, RULES)
+    jax.tree_util.tree_map_with_path(functools.partial(_check_divides, mesh), infos, specs)
+    shapes = jax.tree.map(lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32), infos)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs,
+                             is_leaf=lambda x: isinstance(x, PartitionSpec))
+    return TrainState(
+        params=shardings,
+        opt_state=params.state_shardings(tx, shapes, shardings, mesh),
+        step=NamedSharding(mesh, PartitionSpec()),
+    )
+
+
+def init_state(
+    model_config: ModelConfig, tx: optax.GradientTransformation, *, mesh: Mesh, seed: int
+) -> TrainState:
+    """Returns the fresh state, made where it will lie."""
+    return _compiled_init(model_config, tx, mesh)(jnp.uint32(seed))
+
+
+def abstract_state(model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Returns the state as shapes, dtypes and shardings, without allocating it."""
+    shapes = jax.eval_shape(functools.partial(_init_state, model_config, tx), jnp.uint32(0))
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+                        shapes, state_shardings(model_config, tx, mesh))
+
+
+def _check_divides(mesh: Mesh, path: tuple, info: params.ParamInfo, spec: PartitionSpec) -> None:
+    for length, axis, mesh_axis in zip(info.shape, info.axes, spec, strict=True):
+        if mesh_axis is not None:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            require(length % mesh.shape[mesh_axis] == 0, f"mesh.{mesh_axis}", mesh.shape[mesh_axis],
+                    f"must divide the axis {axis!r} of {name}, which has length {length}")
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_init(
+    model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh
+) -> Callable[[jax.Array], TrainState]:
+    # Kept, for a process that trains several runs of one shape would compile it for each.
+    make = functools.partial(_init_state, model_config, tx)
+    return jax.jit(make, out_shardings=state_shardings(model_config, tx, mesh))
+
+
+def _init_state(model_config: ModelConfig, tx: optax.GradientTransformation, seed: jax.Array) -> TrainState:
+    tree = model.init(model_config, jax.random.key(seed))
+    return TrainState(params=tree, opt_state=tx.init(tree), step=jnp.zeros((), jnp.int32))

@@ -1,0 +1,194 @@
+"""The training step: one update as a pure function, and many updates in one compiled call.
+
+`update` maps (state, batch) to (state, metrics). `run_chunk` repeats it inside one call. Its loop
+has a length that is known only at run time, so one compiled program serves every chunk: where a run
+is cut into calls, stopped or branched cannot change a bit of the result.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxlm import losses, model
+from jaxlm.model.config import ModelConfig
+from jaxlm.optim import OptimizerConfig, set_rates
+from jaxlm.parallel import MeshConfig, batch_spec, make_mesh
+from jaxlm.train.state import TrainState, run_optimizer, state_shardings
+
+# Purposes that random keys are folded with; dropout is the only one inside a step.
+DROPOUT = 1
+
+
+class Metrics(NamedTuple):
+    """What one update reports, float32 scalars (arrays of them for a chunk).
+
+    Attributes:
+      train_loss: cross-entropy of the batch before the update, nats per token, without z-loss.
+      grad_l2: l2 norm of the whole gradient before clipping.
+      grad_l1: l1 norm of the whole gradient before clipping.
+      update_rms: root mean square of the change of the parameters, learning rate included.
+      param_rms: root mean square of the parameters after the update.
+    """
+
+    train_loss: jax.Array
+    grad_l2: jax.Array
+    grad_l1: jax.Array
+    update_rms: jax.Array
+    param_rms: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """What the compiled step depends on; runs that agree in it share one compilation."""
+
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    clip_norm: float | None
+    z_loss: float
+    accumulation: int
+    mesh: MeshConfig
+
+
+def loss_fn(
+    params: Any, batch_BxS: jax.Array, dropout_key: jax.Array | None, config: StepConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Returns (cross-entropy plus z-loss, cross-entropy) of sequences of S = T + 1 tokens."""
+    logits = model.apply(config.model, params, batch_BxS[:, :-1], dropout_key=dropout_key)
+    loss, z_term = losses.cross_entropy(logits, batch_BxS[:, 1:].reshape(-1), z_loss=config.z_loss)
+    return loss + z_term, loss
+
+
+def update(
+    state: TrainState,
+    batch_AxBxS: jax.Array,
+    *,
+    lr: jax.Array,
+    weight_decay: jax.Array,
+    key: jax.Array,
+    config: StepConfig,
+    tx: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """Makes one update from A accumulated micro-batches of B sequences.
+
+    Args:
+      state: parameters, optimizer state and step.
+      batch_AxBxS: token ids, S = T + 1.
+      lr: the learning rate of this update.
+      weight_decay: the weight decay of this update.
+      key: the run's key; folded with purpose, step and micro-batch, never stored.
+      config: the static part.
+      tx: the optimizer chain.
+    """
+    step_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), state.step)
+
+    def microbatch(index: jax.Array, batch_BxS: jax.Array) -> tuple[jax.Array, Any]:
+        dropout_key = jax.random.fold_in(step_key, index) if config.model.dropout > 0 else None
+        (_, loss), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch_BxS, dropout_key, config)
+        return loss, grads
+
+    if config.accumulation == 1:
+        loss, grads = microbatch(jnp.int32(0), batch_AxBxS[0])
+    else:
+        def accumulate(total: Any, item: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, microbatch(*item)), None
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        total, _ = jax.lax.scan(accumulate, zero, (jnp.arange(config.accumulation), batch_AxBxS))
+        loss, grads = jax.tree.map(lambda x: x / config.accumulation, total)
+
+    opt_state = set_rates(state.opt_state, lr=lr, weight_decay=weight_decay)
+    updates, opt_state = tx.update(grads, opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    metrics = Metrics(
+        train_loss=loss,
+        grad_l2=optax.global_norm(grads),
+        grad_l1=sum(jnp.sum(jnp.abs(g)) for g in jax.tree.leaves(grads)),
+        update_rms=optax.global_norm(updates) / size**0.5,
+        param_rms=optax.global_norm(params) / size**0.5,
+    )
+    return TrainState(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+
+def run_chunk(
+    state: TrainState,
+    healthy: jax.Array,
+    batches_KxAxBxS: jax.Array,
+    lrs_K: jax.Array,
+    count: jax.Array,
+    weight_decay: jax.Array,
+    seed: jax.Array,
+    *,
+    config: StepConfig,
+    tx: optax.GradientTransformation,
+) -> tuple[TrainState, jax.Array, jax.Array, Metrics]:
+    """Makes `count` <= K updates, stopping after the first with a non-finite loss, gradient or parameter.
+
+    Returns (state, healthy, updates made, metrics of K entries of which the first `made` are set).
+    With `healthy` false on entry nothing is done, so a call that was dispatched before the one ahead
+    of it was known to be bad changes nothing.
+    """
+    key = jax.random.key(seed)
+    length = lrs_K.shape[0]
+
+    def go_on(carry: tuple) -> jax.Array:
+        index, _, healthy, _ = carry
+        return (index < count) & healthy
+
+    def body(carry: tuple) -> tuple:
+        index, state, _, metrics = carry
+        state, new = update(state, batches_KxAxBxS[index], lr=lrs_K[index], weight_decay=weight_decay,
+                            key=key, config=config, tx=tx)
+        metrics = jax.tree.map(lambda buffer, value: buffer.at[index].set(value), metrics, new)
+        # The parameters too, so that no checkpoint is ever saved of a state that has diverged.
+        healthy = jnp.isfinite(jnp.stack([new.train_loss, new.grad_l2, new.param_rms])).all()
+        return index + 1, state, healthy, metrics
+
+    empty = Metrics(*(jnp.zeros(length) for _ in Metrics._fields))
+    made, state, healthy, metrics = jax.lax.while_loop(go_on, body, (jnp.int32(0), state, healthy, empty))
+    return state, healthy, made, metrics
+
+
+def heldout_loss(params: Any, batches_MxBxS: jax.Array, *, config: StepConfig) -> jax.Array:
+    """Returns the mean cross-entropy in nats per token over M batches, without dropout."""
+    def one(total: jax.Array, batch_BxS: jax.Array) -> tuple[jax.Array, None]:
+        return total + loss_fn(params, batch_BxS, None, config)[1], None
+
+    total, _ = jax.lax.scan(one, jnp.zeros(()), batches_MxBxS)
+    return total / batches_MxBxS.shape[0]
+
+
+class CompiledStep(NamedTuple):
+    """The jitted functions of one `StepConfig`, on its mesh."""
+
+    mesh: Mesh
+    tx: optax.GradientTransformation
+    run_chunk: Callable[..., tuple[TrainState, jax.Array, jax.Array, Metrics]]
+    heldout_loss: Callable[[Any, jax.Array], jax.Array]
+
+
+@functools.lru_cache(maxsize=8)
+def make_step(config: StepConfig) -> CompiledStep:
+    """Returns the jitted step for `config`; the state that goes in is donated."""
+    mesh = make_mesh(config.mesh)
+    tx = run_optimizer(config.model, config.optimizer, config.clip_norm)
+    shardings = state_shardings(config.model, tx, mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+    chunk = jax.jit(
+        functools.partial(run_chunk, config=config, tx=tx),
+        in_shardings=(shardings, whole, NamedSharding(mesh, batch_spec(2)), whole, whole, whole, whole),
+        out_shardings=(shardings, whole, whole, whole),
+        donate_argnums=0,
+    )
+    evaluate = jax.jit(
+        functools.partial(heldout_loss, config=config),
+        in_shardings=(shardings.params, NamedSharding(mesh, batch_spec(1))),
+        out_shardings=whole,
+    )
+    return CompiledStep(mesh=mesh, tx=tx, run_chunk=chunk, heldout_loss=evaluate)

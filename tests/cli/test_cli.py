@@ -1,0 +1,76 @@
+"""The command line: every mistake of a user is one line with field, value and rule, and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxlm.cli import main
+from jaxlm.cli.train import parse_overrides
+from jaxlm.config import ConfigError
+
+TINY = str(Path(__file__).resolve().parents[1] / "sweep" / "tiny_study.py")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ([], "required: COMMAND"),
+    (["stduy"], "invalid choice: 'stduy'"),
+    (["study", "quickstrat"], "did you mean 'quickstart'"),
+    (["study", "quickstart", "--wrkers", "3"], "--wrkers: no such option"),
+    (["study", TINY, "--workers", "-1"], "workers = -1: must not be negative"),
+    (["train", TINY], "must be STUDY:RUN"),
+    (["train", f"{TINY}:trunc"], "did you mean 'trunk'"),
+    (["train", f"{TINY}:trunk", "--model.wdth=3"], "model.wdth: no such option; did you mean 'width'?"),
+    (["train", f"{TINY}:trunk", "--model.width", "x"], "model.width = 'x': must be of type int, not str"),
+    (["train", f"{TINY}:trunk", "--model.width"], "--model.width: needs a value"),
+    (["train", f"{TINY}:trunk", "--model.heads=3"], "model.width = 8: must be divisible by heads = 3"),
+    (["train", f"{TINY}:trunk", "--accumulation=3"], "batch = 4: must be divisible by accumulation = 3"),
+    (["train", f"{TINY}:trunk", "--mesh.data=8"], "must be divisible by mesh.data * mesh.fsdp = 8"),
+    (["train", f"{TINY}:trunk", "--schedule.decay=99"], "decay = 99: must not be longer than the run"),
+    (["train", f"{TINY}:trunk", "--data.sequence=99"], "must not exceed model.sequence = 16"),
+    (["train", f"{TINY}:t18"], "no such run in"),
+    (["data", "info", "nowhere.txt"], "'nowhere.txt': no such file"),
+    (["runs", "nowhere"], "root = 'nowhere': no such folder"),
+])
+def test_a_mistake_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    out = ["--out", str(tmp_path)] if words[:1] in (["study"], ["train"], ["data"]) and len(words) > 1 else []
+    assert main([*words, *out]) == 2
+    stderr = capsys.readouterr().err
+    assert message in stderr and stderr.count("\n") == 1, stderr
+    assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("empty.txt", b"", "empty"), ("binary.txt", b"ab\0cd", "NUL"), ("short.txt", b"To be, or not to be.\n", "sequence")])
+def test_text_that_cannot_be_read_is_named(name, content, message, tmp_path, capsys):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert main(["data", "info", str(path), "--out", str(tmp_path / "runs")]) == 2
+    stderr = capsys.readouterr().err
+    assert message in stderr and stderr.count("\n") == 1, stderr
+
+
+def test_help_shows_examples(capsys):
+    for words in ([], ["study"], ["train"], ["data"], ["data", "prepare"], ["runs"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        assert stop.value.code == 0
+    assert "--model.width=64" in capsys.readouterr().out
+
+
+def test_show_prints_the_resolved_configuration(capsys):
+    assert main(["train", f"{TINY}:trunk", "--optimizer.b2=0.99", "--show"]) == 0
+    assert '"b2": 0.99' in capsys.readouterr().out
+
+
+def test_overrides_take_both_forms():
+    assert parse_overrides(["--a.b=1", "--c", "x"]) == {"a.b": "1", "c": "x"}
+    with pytest.raises(ConfigError, match="options are written"):
+        parse_overrides(["a.b=1"])
+
+
+def test_data_info_describes_the_users_own_text(tmp_path, capsys):
+    path = tmp_path / "own.txt"
+    path.write_text("All the world's a stage, and all the men and women merely players.\n" * 300)
+    assert main(["data", "info", str(path), "--out", str(tmp_path / "runs")]) == 0
+    assert "digest" in capsys.readouterr().out

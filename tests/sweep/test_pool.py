@@ -1,0 +1,90 @@
+"""The local pool, with real worker processes, through the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling import record
+
+TINY = Path(__file__).with_name("tiny_study.py")
+MAIN = [sys.executable, "-c", "from jaxlm.cli import main; raise SystemExit(main())", "study", str(TINY)]
+
+
+def start(out, *options, cache=None, **environment):
+    """Starts the study under `out`; compilations are shared through the `cache` of another output folder."""
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                    "JAX_COMPILATION_CACHE_DIR": str((cache or out) / ".cache" / "xla")}
+    return subprocess.Popen([*MAIN, "--out", str(out), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env=os.environ | environment)
+
+
+def finish(process):
+    stdout, stderr = process.communicate(timeout=240)
+    return process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The tiny study with a run that diverges, trained once without a disturbance."""
+    out = tmp_path_factory.mktemp("runs")
+    return out, finish(start(out, TINY_WILD="1"))
+
+
+def runs_of(out):
+    return {run.identity["config"]["name"]: run for run in map(record.read, record.find(out / "tiny"))}
+
+
+def test_all_runs_end_and_the_hook_is_called(undisturbed):
+    out, (code, stdout, stderr) = undisturbed
+    assert code == 0, stderr
+    assert {name: run.state for name, run in runs_of(out).items()} == {
+        "trunk": "finished", "t18": "finished", "t30": "finished", "wild": "diverged"}
+    assert (out / "tiny" / "seen").read_text() == "yes"
+    assert "4 runs to train" in stdout and "held-out loss" in stdout
+
+
+def test_a_diverged_run_is_a_warning_and_keeps_its_record(undisturbed):
+    out, (_, _, stderr) = undisturbed
+    run = runs_of(out)["wild"]
+    assert "diverged and left out: wild" in stderr
+    assert run.status["reason"].startswith(f"update {run.metrics['step'][-1]}")
+    checkpoints = out / "tiny" / run.name / "checkpoints"
+    assert not [path for path in checkpoints.glob("[0-9]*") if int(path.name) > run.metrics["step"][-1]]
+
+
+def test_branches_start_where_their_parent_stood(undisturbed):
+    out, _ = undisturbed
+    run = runs_of(out)["t18"]
+    assert run.identity["parent"]["step"] == 12
+    assert list(run.metrics["step"]) == list(range(12, 18))
+
+
+def test_finished_runs_are_not_repeated(undisturbed):
+    out, _ = undisturbed
+    before = {name: len(run.attempts) for name, run in runs_of(out).items()}
+    code, stdout, stderr = finish(start(out, TINY_WILD="1"))
+    assert code == 0, stderr
+    assert "to train" not in stdout
+    assert {name: len(run.attempts) for name, run in runs_of(out).items()} == before
+
+
+def test_interrupted_and_started_again_it_ends_with_equal_records(undisturbed, tmp_path):
+    out, _ = undisturbed
+    process = start(tmp_path, "--workers", "1", cache=out)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "tiny").glob("trunk-*/metrics/*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, _, stderr = finish(process)
+    assert code == 130, stderr
+    assert "the same command goes on from here" in stderr
+    code, _, stderr = finish(start(tmp_path, "--workers", "1", cache=out))
+    assert code == 0, stderr
+    for name, run in runs_of(tmp_path).items():
+        assert record.equal(runs_of(out)[name], run) == []

@@ -1,0 +1,354 @@
+"""Configurations: round trip through dicts, mistakes by name, overrides from text, hashes, a run's rules."""
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from jaxlm import config as configs
+from jaxlm.config import ConfigError, config_hash, from_dict, override, to_dict
+from jaxlm.data import Bytes, Corpus, DataConfig, Files, HuggingFace, StandardLibrary, Synthetic
+from jaxlm.data.config import Source
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.model import ComputeConfig, ModelConfig
+from jaxlm.optim import AdamW, OptimizerConfig
+from jaxlm.parallel import MeshConfig
+from jaxlm.schedules import WSD, Constant, Cosine, FromArray, Linear, ScheduleConfig
+from jaxlm.train import CheckpointConfig, EvalConfig, Parent, RunConfig
+
+UPDATES = 20
+MODEL = ModelConfig(vocabulary=16, sequence=8, layers=1, width=8, heads=2)
+SYNTHETIC = DataConfig(sources=(Synthetic(vocabulary=16, order=1, tokens=4000),), sequence=8)
+BASE = RunConfig(name="base", updates=UPDATES, batch=4, model=MODEL, data=SYNTHETIC)
+
+SCHEDULES = (Constant(peak_lr=0.1, warmup=3), Linear(peak_lr=0.1, final=0.1), Cosine(peak_lr=0.1, warmup=2),
+             WSD(peak_lr=0.1, warmup=2, decay=5, shape="linear", final=0.1), FromArray(path="set by the test"))
+SOURCES = (Corpus(parts=("plays", "bible_asv")), StandardLibrary(), Files(paths=("a.txt", "b.jsonl")), Synthetic())
+TOKENIZERS = (Bytes(), HuggingFace(path="t.json"), HuggingFace(path="t.json", separator="</s>"))
+OPTIMIZERS = (AdamW(b2=0.99, weight_decay=0.0),)
+
+# Every field that has a default holds another value than its default.
+FULL = RunConfig(
+    name="full-1_b+c.d", seed=7, updates=UPDATES, batch=24, accumulation=3, z_loss=1e-4, clip_norm=None, chunk=5,
+    model=ModelConfig(vocabulary=256, sequence=16, layers=2, width=16, heads=4, kv_heads=2, head_size=6, ff=24,
+                      norm="layernorm", positions="learned", activation="gelu", tied=True, qk_norm=True, dropout=0.1,
+                      compute=ComputeConfig(scan_layers=True, remat=True, dtype="bfloat16")),
+    data=DataConfig(sources=(StandardLibrary(), Files(paths=("a", "b"), format="jsonl", text_field="body")),
+                    weights=(0.75, 0.25), tokenizer=HuggingFace(path="t.json", separator="</s>"), sequence=12, seed=3,
+                    heldout_fraction=0.2),
+    optimizer=AdamW(b1=0.8, b2=0.99, eps=1e-10, weight_decay=0.2),
+    schedule=WSD(peak_lr=0.1, warmup=2, decay=5, shape="cosine", final=0.1),
+    evaluation=EvalConfig(every=3, sequences=64), checkpoint=CheckpointConfig(every=4, latest=3, keep=(1, UPDATES)),
+    mesh=MeshConfig(data=2, fsdp=4, tensor=2), parent=Parent(run="trunk-01234567", step=12))
+
+
+def through_json(config):
+    return from_dict(type(config), json.loads(json.dumps(to_dict(config))))
+
+
+def test_full_run_round_trips():
+    assert through_json(FULL) == FULL
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
+def test_every_schedule_round_trips(schedule, tmp_path):
+    if isinstance(schedule, FromArray):
+        np.save(tmp_path / "schedule.npy", np.full(UPDATES, 0.1))
+        schedule = FromArray(path=str(tmp_path))
+    config = BASE.replace(schedule=schedule)
+    assert through_json(config) == config
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.kind)
+def test_every_source_round_trips(source):
+    config = BASE.replace(data=DataConfig(sources=(source,), sequence=8))
+    assert through_json(config) == config
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda t: t.kind)
+def test_every_tokenizer_round_trips(tokenizer):
+    config = BASE.replace(data=DataConfig(sources=(StandardLibrary(),), tokenizer=tokenizer, sequence=8))
+    assert through_json(config) == config
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.kind)
+def test_every_optimizer_round_trips(optimizer):
+    assert through_json(BASE.replace(optimizer=optimizer)) == BASE.replace(optimizer=optimizer)
+
+
+@pytest.mark.parametrize(("union", "tested"), [
+    (ScheduleConfig, SCHEDULES), (Source, SOURCES), (Tokenizer, TOKENIZERS), (OptimizerConfig, OPTIMIZERS),
+], ids=["schedule", "source", "tokenizer", "optimizer"])
+def test_no_alternative_is_left_untested(union, tested):
+    alternatives = set(typing.get_args(union)) or {union}
+    assert {type(config) for config in tested} == alternatives
+
+
+def test_no_field_of_the_full_run_is_at_its_default():
+    # Else a field that is dropped on the way would go unseen in the round trip.
+    def defaults(config, path):
+        for field in dataclasses.fields(config):
+            value, name = getattr(config, field.name), f"{path}{field.name}"
+            if dataclasses.is_dataclass(value):
+                yield from defaults(value, f"{name}.")
+            elif field.default is not dataclasses.MISSING and value == field.default:
+                yield name
+    assert list(defaults(FULL, "")) == []
+
+
+# Mistakes in data.
+
+BAD_DATA = [
+    ({"updaets": 3}, "updaets: no such option; did you mean 'updates'?"),
+    ({"model": to_dict(MODEL) | {"widht": 8}}, "model.widht: no such option; did you mean 'width'?"),
+    ({"optimizer": {"beta2": 0.9}}, "optimizer.beta2: no such option; did you mean 'b2'?"),
+    ({"schedule": {"kind": "wsd", "peak_lr": 1.0, "decays": 3}},
+     "schedule.decays: no such option; did you mean 'decay'?"),
+    ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, tensor"),
+    ({"updates": "20"}, "updates = '20': must be of type int, not str"),
+    ({"updates": 20.0}, "updates = 20.0: must be of type int, not float"),
+    ({"updates": True}, "updates = True: must be of type int, not bool"),
+    ({"updates": None}, "updates = None: must be of type int, not NoneType"),
+    ({"z_loss": False}, "z_loss = False: must be of type float, not bool"),
+    ({"clip_norm": "1"}, "clip_norm = '1': must be of type float, not str"),
+    ({"name": 3}, "name = 3: must be of type str, not int"),
+    ({"checkpoint": {"keep": 3}}, "checkpoint.keep = 3: must be a list"),
+    ({"checkpoint": {"keep": [3, 1.5]}}, "checkpoint.keep[1] = 1.5: must be of type int, not float"),
+    ({"mesh": 8}, "mesh = 8: must be a table of fields"),
+    ({"model": to_dict(MODEL) | {"norm": "batchnorm"}},
+     "model.norm = 'batchnorm': must be one of 'rmsnorm', 'layernorm'"),
+    ({"schedule": {"kind": "exponential"}},
+     "schedule.kind = 'exponential': must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
+    ({"schedule": {"peak_lr": 1.0}},
+     "schedule.kind = None: must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
+    ({"optimizer": {"kind": "sgd"}}, "optimizer.kind = 'sgd': must be 'adamw'"),
+    ({"parent": {"run": "trunk"}}, "parent.step = None: must be given"),
+    ({"data": {"sources": [{"kind": "synthetic", "order": "two"}], "sequence": 8}},
+     "data.sources[0].order = 'two': must be of type int, not str"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_DATA, ids=[message.split(":")[0] for _, message in BAD_DATA])
+def test_mistake_in_data_is_named(changes, message):
+    with pytest.raises(ConfigError) as error:
+        from_dict(RunConfig, to_dict(BASE) | changes)
+    assert str(error.value) == message
+
+
+def test_missing_fields_are_named_together():
+    with pytest.raises(ConfigError, match="^updates, batch, model, data = None: must be given$"):
+        from_dict(RunConfig, {"name": "x"})
+
+
+def test_a_whole_number_serves_as_a_float():
+    config = from_dict(RunConfig, to_dict(BASE) | {"clip_norm": 2})
+    assert type(config.clip_norm) is float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One field of each kind of hint that a run does not have in this form."""
+
+    level: Literal[1, 2, "auto"] = 1
+    note: str | None = None
+    anything: Any = None
+
+
+@pytest.mark.parametrize("value", [1, 2, "auto"])
+def test_literal_takes_each_of_its_values(value):
+    assert from_dict(Choice, {"level": value}).level == value
+
+
+def test_literal_refuses_any_other():
+    with pytest.raises(ConfigError, match="^level = 3: must be one of 1, 2, 'auto'$"):
+        from_dict(Choice, {"level": 3})
+
+
+def test_null_is_taken_where_the_hint_allows_it():
+    assert from_dict(Choice, {"note": None, "anything": None}) == Choice()
+
+
+# Overrides.
+
+@pytest.mark.parametrize(("dotted", "text", "value"), [
+    ("updates", "30", 30), ("z_loss", "1e-4", 1e-4), ("z_loss", "1", 1.0), ("name", "other", "other"),
+    ("name", '"7"', "7"), ("clip_norm", "null", None), ("model.width", "16", 16), ("model.tied", "true", True),
+    ("model.norm", "layernorm", "layernorm"), ("model.compute.dtype", "bfloat16", "bfloat16"),
+    ("checkpoint.keep", "[3, 5]", (3, 5)), ("schedule.peak_lr", "0.5", 0.5),
+    ("schedule", '{"kind": "wsd", "peak_lr": 1, "decay": 4}', WSD(peak_lr=1.0, decay=4)),
+    ("parent", '{"run": "trunk", "step": 3}', Parent(run="trunk", step=3)),
+])
+def test_override_from_text(dotted, text, value):
+    found = override(BASE, {dotted: text})
+    for name in dotted.split("."):
+        found = getattr(found, name)
+    assert found == value and type(found) is type(value)
+
+
+def test_overrides_are_taken_together_and_change_nothing_else():
+    changed = override(BASE, {"updates": "4", "schedule.warmup": "4"})
+    assert changed == BASE.replace(updates=4, schedule=Constant(peak_lr=1e-3, warmup=4))
+
+
+@pytest.mark.parametrize(("dotted", "text", "message"), [
+    ("model.widht", "8", "model.widht: no such option; did you mean 'width'?"),
+    ("modle.width", "8", "modle: no such option; did you mean 'model'?"),
+    ("seed.low", "8", "seed.low: seed has no fields"),
+    ("parent.run", "x", "parent.run: parent has no fields"),
+    ("updates", "many", "updates = 'many': must be of type int, not str"),
+    ("updates", "1e3", "updates = 1000.0: must be of type int, not float"),
+    ("model.tied", "yes", "model.tied = 'yes': must be of type bool, not str"),
+])
+def test_mistake_in_an_override_is_named(dotted, text, message):
+    with pytest.raises(ConfigError) as error:
+        override(BASE, {dotted: text})
+    assert str(error.value) == message
+
+
+# Hashes.
+
+def test_hash_is_stable():
+    # Fixed: a change of this value moves every run that people have on disk.
+    assert config_hash(Choice(level="auto", note="x")) == "58b134ce"
+
+
+def test_hash_survives_the_round_trip():
+    assert config_hash(through_json(FULL)) == config_hash(FULL)
+
+
+def test_equal_configurations_have_one_hash():
+    # A study may write clip_norm=1; a worker reads its configuration back from JSON as 1.0.
+    whole, fractional = BASE.replace(clip_norm=1), BASE.replace(clip_norm=1.0)
+    assert whole == fractional and config_hash(whole) == config_hash(fractional)
+
+
+@pytest.mark.parametrize(("dotted", "text"), [
+    ("seed", "1"), ("updates", "21"), ("chunk", "8"), ("model.dropout", "0.1"), ("data.seed", "1"),
+    ("optimizer.weight_decay", "0.2"), ("schedule.peak_lr", "0.002"), ("schedule", '{"kind": "linear", "peak_lr": 1e-3}'),
+    ("mesh.data", "2"), ("evaluation.every", "1"), ("checkpoint.latest", "1"), ("clip_norm", "null"),
+    ("parent", '{"run": "trunk", "step": 3}'),
+])
+def test_hash_changes_with_every_field(dotted, text):
+    assert config_hash(override(BASE, {dotted: text})) != config_hash(BASE)
+
+
+def test_folder_is_the_name_with_the_hash():
+    assert BASE.folder == f"base-{config_hash(BASE)}"
+
+
+# The rules of a run.
+
+def rules() -> Iterator[tuple[dict[str, Any], str, Any, str]]:
+    """(changes to BASE, field, value, words of the rule)."""
+    for name in ("", ".hidden", "a/b", "a b", "a\nb"):
+        yield {"name": name}, "name", name, "must be letters, digits"
+    yield {"seed": -1}, "seed", -1, "must lie in [0, 2^32)"
+    yield {"seed": 2**32}, "seed", 2**32, "must lie in [0, 2^32)"
+    for name in ("updates", "batch", "accumulation", "chunk"):
+        yield {name: 0}, name, 0, "must be at least 1"
+    yield {"z_loss": -1e-4}, "z_loss", -1e-4, "must not be negative"
+    yield {"z_loss": math.nan}, "z_loss", math.nan, "must not be negative"
+    yield {"clip_norm": 0.0}, "clip_norm", 0.0, "must be positive, or null"
+    yield {"accumulation": 3}, "batch", 4, "must be divisible by accumulation = 3"
+    yield {"mesh": MeshConfig(data=3)}, "batch", 4, "divisible by mesh.data * mesh.fsdp = 3"
+    yield ({"accumulation": 2, "mesh": MeshConfig(data=2, fsdp=2)}, "batch", 4,
+           "each of the 2 micro-batches must be divisible by mesh.data * mesh.fsdp = 4")
+    yield ({"mesh": MeshConfig(fsdp=4), "evaluation": EvalConfig(sequences=6)}, "evaluation.sequences", 6,
+           "must be divisible by mesh.data * mesh.fsdp = 4")
+    yield {"model": dataclasses.replace(MODEL, sequence=7)}, "data.sequence", 8, "must not exceed model.sequence = 7"
+    for keep in ((0,), (3, UPDATES + 1)):
+        yield ({"checkpoint": CheckpointConfig(keep=keep)}, "checkpoint.keep", keep,
+               f"each step must lie in 1..updates = {UPDATES}")
+    yield {"parent": Parent(run="trunk", step=UPDATES)}, "parent.step", UPDATES, f"must be below updates = {UPDATES}"
+    longer = f"must not be longer than the run, updates = {UPDATES}"
+    yield {"schedule": WSD(peak_lr=1.0, decay=21)}, "decay", 21, longer
+    yield {"schedule": Constant(peak_lr=1.0, warmup=21)}, "warmup", 21, longer
+    yield {"schedule": WSD(peak_lr=1.0, warmup=11, decay=10)}, "warmup + decay", 21, longer
+
+
+@pytest.mark.parametrize(("changes", "field", "value", "rule"), list(rules()))
+def test_rule_of_a_run(changes, field, value, rule):
+    with pytest.raises(ConfigError) as error:
+        BASE.replace(**changes)
+    message = str(error.value)
+    assert message.startswith(f"{field} = {value!r}: ") and rule in message and "\n" not in message
+
+
+@pytest.mark.parametrize(("cls", "fields", "field", "rule"), [
+    (ModelConfig, to_dict(MODEL) | {"width": 9, "compute": ComputeConfig()}, "model.width", "divisible by heads = 2"),
+    (Parent, {"run": "trunk", "step": 0}, "parent.step", "must be at least 1"),
+    (EvalConfig, {"every": -1}, "evaluation.every", "must not be negative"),
+    (EvalConfig, {"sequences": 0}, "evaluation.sequences", "must be at least 1"),
+    (CheckpointConfig, {"every": -1}, "checkpoint.every", "must not be negative"),
+    (CheckpointConfig, {"latest": 0}, "checkpoint.latest", "must be at least 1"),
+    (MeshConfig, {"tensor": 0}, "mesh.tensor", "must be at least 1"),
+    (AdamW, {"b1": 1.0}, "optimizer.b1", "must lie in [0, 1)"),
+    (AdamW, {"b2": -0.1}, "optimizer.b2", "must lie in [0, 1)"),
+    (AdamW, {"eps": 0.0}, "optimizer.eps", "must be positive"),
+    (AdamW, {"weight_decay": -0.1}, "optimizer.weight_decay", "must not be negative"),
+    (AdamW, {"weight_decay": math.nan}, "optimizer.weight_decay", "must not be negative"),
+])
+def test_rule_of_a_part(cls, fields, field, rule):
+    with pytest.raises(ConfigError) as error:
+        cls(**fields)
+    value = fields[field.rpartition(".")[2]]
+    assert str(error.value).startswith(f"{field} = {value!r}: ") and rule in str(error.value)
+
+
+def test_boundaries_are_allowed():
+    edge = BASE.replace(seed=2**32 - 1, schedule=WSD(peak_lr=1.0, warmup=10, decay=10), accumulation=4, batch=4,
+                        parent=Parent(run="trunk", step=UPDATES - 1), checkpoint=CheckpointConfig(keep=(1, UPDATES)),
+                        mesh=MeshConfig(tensor=8))
+    assert (edge.microbatch, edge.tokens_per_update) == (1, 32)
+
+
+# Every option of a run, alternatives by their kind. A new option is a new promise to test and to
+# document: extend this list when adding one.
+OPTIONS = """
+name seed updates batch accumulation z_loss clip_norm chunk
+model.vocabulary model.sequence model.layers model.width model.heads model.kv_heads model.head_size model.ff
+model.norm model.positions model.activation model.tied model.qk_norm model.dropout
+model.compute.scan_layers model.compute.remat model.compute.dtype
+data.sources.corpus.parts data.sources.standard_library
+data.sources.files.paths data.sources.files.format data.sources.files.text_field
+data.sources.synthetic.vocabulary data.sources.synthetic.order data.sources.synthetic.sharpness
+data.sources.synthetic.seed data.sources.synthetic.tokens
+data.weights data.tokenizer.bytes data.tokenizer.huggingface.path data.tokenizer.huggingface.separator
+data.sequence data.seed data.heldout_fraction
+optimizer.adamw.b1 optimizer.adamw.b2 optimizer.adamw.eps optimizer.adamw.weight_decay
+schedule.constant.peak_lr schedule.constant.warmup
+schedule.linear.peak_lr schedule.linear.warmup schedule.linear.final
+schedule.cosine.peak_lr schedule.cosine.warmup schedule.cosine.final
+schedule.wsd.peak_lr schedule.wsd.warmup schedule.wsd.decay schedule.wsd.shape schedule.wsd.final
+schedule.array.path
+evaluation.every evaluation.sequences checkpoint.every checkpoint.latest checkpoint.keep
+mesh.data mesh.fsdp mesh.tensor parent.run parent.step
+""".split()
+
+
+def options(hint: Any, name: str) -> Iterator[str]:
+    """Yields the dotted names of all leaves below a type hint."""
+    classes = [hint] if dataclasses.is_dataclass(hint) else [c for c in typing.get_args(hint) if dataclasses.is_dataclass(c)]
+    if typing.get_origin(hint) is tuple:
+        yield from options(typing.get_args(hint)[0], name)
+    elif not classes:
+        yield name
+    for cls in classes:
+        inner, hints = f"{name}.{cls.kind}" if hasattr(cls, "kind") else name, typing.get_type_hints(cls)
+        if not dataclasses.fields(cls):
+            yield inner
+        for field in dataclasses.fields(cls):
+            yield from options(hints[field.name], f"{inner}.{field.name}" if inner else field.name)
+
+
+def test_every_option_is_a_deliberate_act():
+    assert sorted(options(RunConfig, "")) == sorted(OPTIONS)
+
+
+def test_nearest_lists_what_is_known_where_nothing_is_near():
+    assert configs.nearest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
