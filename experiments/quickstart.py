@@ -12,13 +12,14 @@ The peak rates come from the grid in quickstart_rates.csv (`jaxlm study quicksta
 
 import csv
 import functools
+import sys
 from pathlib import Path
 
 import numpy as np
 import quickstart_report as report
 
 from jaxlm.config import require
-from jaxlm.data import DataConfig, corpus_or_stdlib
+from jaxlm.data import DataConfig, Source, corpus_or_stdlib
 from jaxlm.model import ModelConfig, parameter_counts
 from jaxlm.schedules import WSD, Constant, Cosine, ScheduleConfig
 from jaxlm.sweep import Stage, Study
@@ -57,12 +58,19 @@ def study(replicate: int = 0, name: str = "quickstart") -> Study:
 
 def base(name: str, width: int, *, seed: int, updates: int, schedule: ScheduleConfig) -> RunConfig:
     """Returns the configuration that all runs share."""
-    source, _ = corpus_or_stdlib()
     model = ModelConfig(vocabulary=256, sequence=SEQUENCE, layers=2, width=width, heads=SIZES[width],
                         ff=2 * width, tied=True)
     return RunConfig(
         name=name, seed=seed, updates=updates, batch=BATCH, model=model, schedule=schedule,
-        data=DataConfig(sources=(source,), sequence=SEQUENCE, seed=seed), evaluation=EvalConfig(sequences=512))
+        data=DataConfig(sources=(text(),), sequence=SEQUENCE, seed=seed), evaluation=EvalConfig(sequences=512))
+
+
+@functools.cache
+def text() -> Source:
+    """The corpus packages' text, else the standard library's; says which on standard error."""
+    source, line = corpus_or_stdlib()
+    print(line, file=sys.stderr)
+    return source
 
 
 def wsd(peak_lr: float, updates: int) -> WSD:

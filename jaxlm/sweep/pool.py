@@ -186,6 +186,8 @@ class Pool:
             display.ended(run.folder, message["status"], message["loss"], message["reason"])
 
     def _on_signal(self, number: int, frame: Any) -> None:
+        if not self._busy:  # nothing to save: between stages, while a study fits and draws
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(75)
         if self._stopped is None:
             self._stopped = signal.Signals(number).name
         for worker in self._workers.values():

@@ -1,7 +1,8 @@
 """Training: the configuration of a run, the compiled step, and the loop that keeps its record."""
 
 from jaxlm.train.config import CheckpointConfig, EvalConfig, Parent, RunConfig
-from jaxlm.train.loop import Outcome, Progress, train
+from jaxlm.train.loop import Outcome, train
+from jaxlm.train.rows import Progress
 from jaxlm.train.state import TrainState
 from jaxlm.train.step import Metrics, StepConfig, make_step, update
 

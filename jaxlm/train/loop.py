@@ -4,7 +4,6 @@ Everything that touches the host stands here: files, clock, signals, progress.
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlm import config as configs
 from jaxlm import data, model, schedules
@@ -19,26 +19,10 @@ from jaxlm.train import checkpoint as checkpoints
 from jaxlm.train.conditions import conditions, differing
 from jaxlm.train.config import RunConfig
 from jaxlm.train.lock import run_lock
+from jaxlm.train.rows import Chunk, Diverged, Progress, RowWriter
 from jaxlm.train.state import TrainState, abstract_state, init_state
-from jaxlm.train.step import CompiledStep, Metrics, StepConfig, make_step
+from jaxlm.train.step import CompiledStep, StepConfig, make_step
 from scaling import record
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a run reports after each chunk.
-
-    Attributes:
-      step: updates made.
-      updates: updates in the whole run.
-      loss: training loss of the last settled update, nats per token; None before the first.
-      note: a warning to show once, else None.
-    """
-
-    step: int
-    updates: int
-    loss: float | None
-    note: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,22 +33,6 @@ class Outcome:
     step: int
     heldout_loss: float | None = None
     reason: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Chunk:
-    """A call of the compiled step whose metrics have not been fetched yet."""
-
-    first: int
-    count: int
-    made: jax.Array
-    healthy: jax.Array
-    metrics: Metrics
-    started: float
-
-
-class _Diverged(Exception):
-    """The run met a non-finite loss, gradient or parameter; the text is the reason."""
 
 
 def train(
@@ -93,10 +61,11 @@ def train(
       ConfigError: a mistake in the configuration, a corpus or checkpoint that does not fit.
     """
     root, folder = Path(root), Path(root) / config.folder
-    # Corpus and parent are checked before anything of the run is written.
+    # Corpus, parent and mesh are checked before anything of the run is written.
     dataset = data.open_dataset(config.data, data_root)
     _check_data(config, dataset)
     parent = _check_parent(config, root, dataset.digest)
+    compiled = make_step(step_config(config))
     with run_lock(folder):
         if (folder / "run.json").exists():
             done = _existing(config, folder, dataset.digest)
@@ -106,7 +75,8 @@ def train(
         record.create(folder, identity(config, dataset, study), rates,
                       schedules.provenance(config.schedule, config.updates))
         try:
-            return _train_locked(config, folder, parent, dataset, rates, stop, report)
+            return _train_locked(config, compiled, folder, parent=parent, dataset=dataset, rates=rates,
+                                 stop=stop, report=report)
         except BaseException as error:
             state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
             record.set_status(folder, state, reason=f"{type(error).__name__}: {error}".splitlines()[0])
@@ -172,10 +142,9 @@ def _check_parent(config: RunConfig, root: Path, digest: str) -> Path | None:
 
 
 def _train_locked(
-    config: RunConfig, folder: Path, parent: Path | None, dataset: Any, rates: np.ndarray,
+    config: RunConfig, compiled: CompiledStep, folder: Path, *, parent: Path | None, dataset: Any, rates: np.ndarray,
     stop: Callable[[], str | None], report: Callable[[Progress], None],
 ) -> Outcome:
-    compiled = make_step(step_config(config))
     state = _starting_state(config, compiled, folder, parent)
     start = int(state.step)
     measured = conditions(config.mesh.shape)
@@ -185,12 +154,12 @@ def _train_locked(
             report(Progress(step=start, updates=config.updates, loss=None,
                             note=f"resumed under other conditions, not bit for bit: {line}"))
     attempt = record.start_attempt(folder, measured | {"first_step": start})
-    writer = _Writer(config=config, folder=folder, attempt=attempt, rates=rates, report=report)
+    writer = RowWriter(config=config, folder=folder, attempt=attempt, rates=rates, report=report)
     with checkpoints.open_checkpoints(folder, config.checkpoint) as manager:
         try:
             state, step, stopped = _drive(config, compiled, state, dataset=dataset, writer=writer,
                                  manager=manager, stop=stop)
-        except _Diverged as reason:
+        except Diverged as reason:
             writer.flush()
             record.set_status(folder, "diverged", reason=str(reason))
             return Outcome(status="diverged", step=writer.next_step, reason=str(reason))
@@ -226,11 +195,13 @@ def _starting_state(config: RunConfig, compiled: CompiledStep, folder: Path, par
 
 
 def _drive(
-    config: RunConfig, compiled: CompiledStep, state: TrainState, *, dataset: Any, writer: "_Writer",
+    config: RunConfig, compiled: CompiledStep, state: TrainState, *, dataset: Any, writer: RowWriter,
     manager: Any, stop: Callable[[], str | None],
 ) -> tuple[TrainState, int, str | None]:
     """Runs chunks up to the end or a stop; returns the state, the updates made and what stopped it."""
-    step, healthy, pending, heldout, stopped = int(state.step), np.bool_(True), None, None, None
+    step, pending, heldout, stopped = int(state.step), None, None, None
+    # On the mesh like the flag that each call returns: a host value would compile the step a second time.
+    healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
     seed, weight_decay = np.uint32(config.seed), np.float32(config.optimizer.weight_decay)
     while step < config.updates and not (stopped := stop()):
         count = min(config.chunk, _next_event(config, step) - step)
@@ -242,7 +213,7 @@ def _drive(
             state, healthy, batches, lrs, np.int32(count), weight_decay, seed)
         if pending is not None:
             writer.settle(pending)
-        pending = _Chunk(first=step, count=count, made=made, healthy=healthy, metrics=metrics, started=started)
+        pending = Chunk(first=step, count=count, made=made, healthy=healthy, metrics=metrics, started=started)
         step += count
         if step == _next_event(config, step - 1):
             writer.settle(pending)
@@ -284,44 +255,3 @@ def _heldout_batches(config: RunConfig, dataset: Any) -> np.ndarray:
     shards = config.mesh.batch_shards
     size = max(b for b in range(shards, max(config.microbatch, shards) + 1, shards) if len(sequences) % b == 0)
     return sequences.reshape(-1, size, sequences.shape[1])
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Writer:
-    """Turns fetched metrics into record rows; rows wait in memory until `flush`."""
-
-    config: RunConfig
-    folder: Path
-    attempt: int
-    rates: np.ndarray
-    report: Callable[[Progress], None]
-    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    next_step: int = 0
-
-    def settle(self, chunk: _Chunk) -> None:
-        """Fetches a chunk's metrics; raises `_Diverged` where it met a non-finite value."""
-        made, healthy, metrics = jax.device_get((chunk.made, chunk.healthy, chunk.metrics))
-        seconds = (time.perf_counter() - chunk.started) / max(int(made), 1)
-        for i in range(int(made)):
-            step = chunk.first + i
-            values = {name: float(column[i]) for name, column in metrics._asdict().items()}
-            self.rows.append({"step": step, "tokens": (step + 1) * self.config.tokens_per_update,
-                              "lr": float(self.rates[step]), **values, "seconds": seconds})
-            self.next_step = step + 1
-        last = self.rows[-1] if self.rows else {}
-        self.report(Progress(step=self.next_step, updates=self.config.updates, loss=last.get("train_loss")))
-        if not healthy:
-            raise _Diverged(f"update {last['step']}: loss {last['train_loss']}, gradient norm {last['grad_l2']}, "
-                            f"parameter rms {last['param_rms']}")
-
-    def heldout(self, loss: float) -> None:
-        """Adds the held-out loss after the last settled update."""
-        self.rows[-1]["heldout_loss"] = loss
-        if not math.isfinite(loss):
-            raise _Diverged(f"update {self.rows[-1]['step']}: held-out loss {loss}")
-
-    def flush(self) -> None:
-        """Writes the waiting rows as one segment."""
-        if self.rows:
-            record.write_segment(self.folder, self.attempt, self.rows)
-            self.rows = []

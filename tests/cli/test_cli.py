@@ -25,6 +25,7 @@ TINY = str(Path(__file__).resolve().parents[1] / "sweep" / "tiny_study.py")
     (["train", f"{TINY}:trunk", "--model.heads=3"], "model.width = 8: must be divisible by heads = 3"),
     (["train", f"{TINY}:trunk", "--accumulation=3"], "batch = 4: must be divisible by accumulation = 3"),
     (["train", f"{TINY}:trunk", "--mesh.data=8"], "must be divisible by mesh.data * mesh.fsdp = 8"),
+    (["train", f"{TINY}:trunk", "--mesh.tensor=8"], "mesh = (1, 1, 8): needs 8 devices"),
     (["train", f"{TINY}:trunk", "--schedule.decay=99"], "decay = 99: must not be longer than the run"),
     (["train", f"{TINY}:trunk", "--data.sequence=99"], "must not exceed model.sequence = 16"),
     (["train", f"{TINY}:t18"], "no such run in"),

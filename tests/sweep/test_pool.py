@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxlm.cli import main
 from scaling import record
 
 TINY = Path(__file__).with_name("tiny_study.py")
@@ -46,6 +47,14 @@ def test_all_runs_end_and_the_hook_is_called(undisturbed):
         "trunk": "finished", "t18": "finished", "t30": "finished", "wild": "diverged"}
     assert (out / "tiny" / "seen").read_text() == "yes"
     assert "4 runs to train" in stdout and "held-out loss" in stdout
+
+
+def test_the_table_of_runs_shows_status_and_loss(undisturbed, capsys, tmp_path):
+    out, _ = undisturbed
+    assert main(["runs", str(out / "tiny"), "--csv", str(tmp_path / "runs.csv")]) == 0
+    table = capsys.readouterr().out
+    assert "finished" in table and "diverged" in table and f"{runs_of(out)['t18'].heldout_loss:.4f}" in table
+    assert (tmp_path / "runs.csv").read_text().count("\n") == 5
 
 
 def test_a_diverged_run_is_a_warning_and_keeps_its_record(undisturbed):

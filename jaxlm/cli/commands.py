@@ -33,8 +33,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
+def run(argv: Sequence[str] | None) -> int:
+    """Parses `argv`, runs its command and returns the exit code; Ctrl-C passes through."""
     parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -50,9 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, InputError) as error:
         print(f"jaxlm: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("jaxlm: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
