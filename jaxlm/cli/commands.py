@@ -5,6 +5,7 @@
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def run(argv: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (study, train, data, runs):
         command.add_parser(commands)
+    # Orbax warns about how it is meant to be used here; what a user must know comes in our own lines.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         args, rest = parser.parse_known_args(argv)
         if rest and not getattr(args, "takes_overrides", False):

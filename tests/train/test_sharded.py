@@ -23,7 +23,8 @@ from jaxlm.parallel import MeshConfig
 from jaxlm.train import StepConfig, make_step
 from jaxlm.train.state import init_state, state_shardings
 
-model = ModelConfig(vocabulary=32, sequence=8, layers=1, width=16, heads=4, ff=32, dropout=0.1)
+model = ModelConfig(vocabulary=32, sequence=8, layers=1, width=16, heads=4, ff=16, dropout=0.1,
+                    activation="gelu")
 tokens = np.random.default_rng(0).integers(0, 32, (6, 2, 8, 9)).astype(np.int32)
 
 def split(state):
