@@ -83,6 +83,7 @@ def jaxlm(sizes: dict[str, int]) -> Advance:
     """Returns jaxlm's compiled chunk, with the size of buffer and the metrics that a run has by default."""
     import jax
     import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
 
     from jaxlm.train import RunConfig, make_step
     from jaxlm.train.state import init_state
@@ -90,17 +91,19 @@ def jaxlm(sizes: dict[str, int]) -> Advance:
     config = step_config(sizes)
     compiled = make_step(config)
     state = init_state(config.model, compiled.tx, mesh=compiled.mesh, seed=0)
-    chunk = RunConfig.__dataclass_fields__["chunk"].default
+    chunk = RunConfig.chunk
     tokens = np.random.default_rng(0).integers(
         0, sizes["vocabulary"], (sizes["batch"], sizes["sequence"] + 1), dtype=np.int32)
     batches = np.broadcast_to(tokens, (chunk, 1, *tokens.shape))
     lrs = np.full(chunk, LR, np.float32)
+    # On the mesh like the flag that comes back, so that the second call need not compile again.
+    healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
 
     def advance(updates: int) -> float:
-        nonlocal state
+        nonlocal state, healthy
         state, healthy, made, metrics = compiled.run_chunk(
-            state, np.bool_(True), batches, lrs, np.int32(updates), np.float32(WEIGHT_DECAY), np.uint32(0))
-        metrics, made, healthy = jax.device_get((metrics, made, healthy))
+            state, healthy, batches, lrs, np.int32(updates), np.float32(WEIGHT_DECAY), np.uint32(0))
+        made, metrics = jax.device_get((made, metrics))
         if made != updates or not healthy:
             raise RuntimeError(f"made {made} of {updates} updates, loss {metrics.train_loss[:made]}")
         return float(metrics.train_loss[0])
@@ -131,19 +134,12 @@ def serve(side: str, sizes: dict[str, int], cores: list[int] | None) -> None:
     # Pinned before JAX starts, which sizes its thread pool by the cores it may use.
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    advance = None
+    advance = SIDES[side](sizes)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        if advance is None:
-            advance = SIDES[side](sizes)
-            made = (time.perf_counter() - wall, time.process_time() - cpu)
-            wall, cpu = time.perf_counter(), time.process_time()
-            answer: dict[str, float] = {"setup_seconds": made[0], "setup_cpu_seconds": made[1]}
-        else:
-            answer = {}
         loss = advance(int(line))
-        answer |= {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "loss": loss,
-                   "process_cpu_seconds": time.process_time(), "peak_rss_bytes": _peak_rss_bytes()}
+        answer = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "loss": loss,
+                  "process_cpu_seconds": time.process_time(), "peak_rss_bytes": _peak_rss_bytes()}
         print(json.dumps(answer), flush=True)
 
 
@@ -220,8 +216,7 @@ def _first_step(children: dict[str, Child], side: str, sizes: dict[str, int], co
     children[side] = Child(side, sizes, cores)
     answer = children[side].ask(1)
     return {"seconds": time.perf_counter() - started, "cpu_seconds": answer["process_cpu_seconds"],
-            "setup_cpu_seconds": answer["setup_cpu_seconds"], "call_seconds": answer["seconds"],
-            "call_cpu_seconds": answer["cpu_seconds"], "loss": answer["loss"]}
+            "call_seconds": answer["seconds"], "call_cpu_seconds": answer["cpu_seconds"], "loss": answer["loss"]}
 
 
 def _median_turn(turns: list[dict[str, float]]) -> dict[str, float]:
@@ -252,7 +247,7 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"{side:10} {figures['peak_rss_bytes'][side] / 1e6:8.0f} | {'':25}{first['cpu_seconds']:6.1f} "
                      f"{first['call_cpu_seconds']:9.1f} | {'':7} {first['seconds']:6.1f} | {first['loss']:.4f}")
     over = figures["over_plain"]["jaxlm"]
-    held = "met" if over["seconds"] <= TARGET or over["paired_seconds"] <= TARGET else "missed"
+    held = "met" if over["seconds"] <= TARGET else "missed"
     # jaxlm starts with logits of unit variance, half a nat above the uniform distribution.
     lines += [f"log(vocabulary) = {figures['uniform_loss']:.4f}; losses start within one nat of it: "
               f"{'yes' if _starts_uniform(figures) else 'NO'}",

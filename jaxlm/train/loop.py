@@ -148,7 +148,8 @@ def _train_locked(
     state = _starting_state(config, compiled, folder, parent)
     start = int(state.step)
     measured = conditions(config.mesh.shape)
-    attempts = record.read(folder).attempts
+    # A branch goes on from its parent's conditions as a resumed run does from its own.
+    attempts = record.read(folder).attempts or (record.read(parent).attempts if parent else ())
     if start and attempts:
         for line in differing(attempts[-1], measured):
             report(Progress(step=start, updates=config.updates, loss=None,

@@ -211,8 +211,19 @@ def test_resume_under_other_conditions_warns(done, data_root, tmp_path):
     now = read(tmp_path).attempts[-1]
     prefix = "resumed under other conditions, not bit for bit: "
     assert [progress.note for progress in seen if progress.note] == [
-        f"{prefix}jaxlib: 0.0.1 before, {now['jaxlib']} now", f"{prefix}cpu_threads: -1 before, {now['cpu_threads']} now"]
+        f"{prefix}jaxlib: 0.0.1 before, {now['jaxlib']} now",
+        f"{prefix}cpu_threads: -1 before, {now['cpu_threads']} now"]
     assert read(tmp_path).state == "finished"
+
+
+def test_a_branch_under_other_conditions_than_its_parent_warns(data_root, tmp_path):
+    train(RUN, tmp_path, data_root)
+    edit(tmp_path, lambda content: content["attempts"][0].update(devices=64))
+    seen = []
+    train(RUN.replace(name="branch", parent=Parent(run=RUN.folder, step=5), checkpoint=CheckpointConfig()),
+          tmp_path, data_root, report=seen.append)
+    assert [progress.note for progress in seen if progress.note] == [
+        "resumed under other conditions, not bit for bit: devices: 64 before, 1 now"]
 
 
 # Branches and shared compilation.

@@ -99,9 +99,11 @@ def test_text_edited_between_two_starts(tmp_path, data_root, monkeypatch):
     source = DataConfig(sources=(Files(paths=(str(text),)),), sequence=8)
     config = RUN.replace(data=source, model=dataclasses.replace(MODEL, vocabulary=256))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_step", lambda config: pytest.fail("stopped here"))
+        # The record is made before the state, and nothing is trained.
+        patch.setattr(loop, "init_state", lambda *args, **kwargs: pytest.fail("stopped here"))
         with pytest.raises(pytest.fail.Exception):
             train(config, tmp_path, data_root)
+    assert (tmp_path / config.folder / "run.json").exists()
     text.write_text("It was a bright warm day in April. " * 40)
     assert "its text has changed since" in refusal(config, tmp_path, data_root)
 
@@ -192,7 +194,7 @@ def test_lock_is_seen_and_released(tmp_path):
 
 def test_lock_dies_with_its_process(tmp_path):
     (tmp_path / "lock").touch()
-    code = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); time.sleep(99)"
+    code = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         held = is_locked(tmp_path)

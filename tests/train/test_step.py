@@ -91,8 +91,9 @@ def updates():
         found.append(Update(
             params=leaves(state.params), metrics=Metrics(*(column[0] for column in metrics)),
             twin_params=dict(twin.params),
-            twin_metrics={"train_loss": float(loss), "grad_l2": norm(grads), "grad_l1": sum(
-                np.abs(grad).sum() for grad in grads.values()), "update_rms": rms(changes), "param_rms": rms(twin.params)}))
+            twin_metrics={"train_loss": float(loss), "grad_l2": norm(grads), "update_rms": rms(changes),
+                          "grad_l1": sum(np.abs(grad).sum() for grad in grads.values()),
+                          "param_rms": rms(twin.params)}))
     return found
 
 
@@ -185,6 +186,21 @@ def losses_of_one_batch(seed):
 
 def test_dropout_masks_differ_between_updates_and_seeds():
     assert len(set(losses_of_one_batch(0)) | set(losses_of_one_batch(1))) == 8
+
+
+def test_dropout_keys_are_folded_from_seed_purpose_step_and_micro_batch():
+    @jax.jit
+    def loss(params, batch_BxS, key):
+        logits = model.apply(MODEL, params, batch_BxS[:, :-1], dropout_key=key).reshape(*batch_BxS[:, 1:].shape, -1)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), batch_BxS[:, 1:, None], -1))
+
+    # Both micro-batches are the same, so that only their masks differ; the rate is 0.
+    half = tokens(1, BATCH // 2, SEQUENCE + 1)
+    found = chunk(DROPOUT, fresh(DROPOUT), np.tile(half, (3, 2, 1)), [0.0] * 3, seed=7)[3].train_loss[:3]
+    for step in range(3):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 1), step)
+        expected = np.mean([loss(fresh(DROPOUT).params, half[0], jax.random.fold_in(key, i)) for i in range(2)])
+        assert found[step] == pytest.approx(expected, rel=1e-6)
 
 
 def test_dropout_masks_are_the_same_in_the_same_update():
