@@ -101,8 +101,9 @@ def curve(name: str, seed: int, schedule: ScheduleConfig) -> RunConfig:
 def peak_rates(table: Path) -> dict[int, float]:
     """Returns the peak rate of every size: the grid's optimum, and its power law in N beyond.
 
-    The optimum of a size is the vertex of the parabola in log rate through the best point of its grid
-    and that point's neighbours. The largest size takes log rate = a + b log N fitted to the others,
+    The optimum of a size is the vertex of the parabola in log rate fitted to the best point of its grid,
+    that point's neighbours, and whatever else lies within 2% of its loss: the basin is flat and one seed
+    differs from the next by up to 1%, so three points alone would follow the noise. The largest size takes log rate = a + b log N fitted to the others,
     the form of Step Law (Li et al. 2025, 2503.04715) at one budget.
     """
     with open(table) as file:
@@ -119,7 +120,8 @@ def best_rate(points: list[tuple[float, float]]) -> float:
     rates, losses = np.log([rate for rate, _ in points]), np.array([loss for _, loss in points])
     at = int(np.argmin(losses))
     require(0 < at < len(points) - 1, "rate grid", [rate for rate, _ in points], "its best rate must lie inside it")
-    a, b, _ = np.polyfit(rates[at - 1:at + 2], losses[at - 1:at + 2], 2)
+    near = (losses < 1.02 * losses[at]) | (np.abs(np.arange(len(points)) - at) <= 1)
+    a, b, _ = np.polyfit(rates[near], losses[near], 2)
     return float(np.exp(-b / (2 * a)))
 
 

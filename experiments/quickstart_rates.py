@@ -13,7 +13,7 @@ import quickstart
 from jaxlm.sweep import Stage, Study
 from scaling import record
 
-GRID = tuple(2e-3 * 2**k for k in range(5))
+GRID = tuple(2e-3 * 2**k for k in range(6))
 
 
 def study() -> Study:
