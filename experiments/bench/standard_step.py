@@ -4,8 +4,9 @@
 
 Each side lives in a process of its own, so that peak memory and the time to the first step are its
 own. The processes are pinned to the same cores and take short turns, so that other load on the machine
-falls on all alike; "plain" and "jaxlm" each come right after a turn of the other process. The work: 4 layers of width 256,
-4 heads, feed-forward 1024, vocabulary 4096, 16 sequences of 256 tokens, AdamW; 28.31 MFLOP per token.
+falls on all alike; "plain" and "jaxlm" each come right after a turn of the other process. The work:
+4 layers of width 256, 4 heads, feed-forward 1024, vocabulary 4096, 16 sequences of 256 tokens, AdamW;
+28.31 MFLOP per token.
 
 Three contestants take turns: "plain" (`plain_step.py`, which reports the loss only), "jaxlm" with one
 update per call, and "jaxlm 4" with four; both jaxlm rows are the same process and the same compiled
