@@ -24,6 +24,7 @@ from scaling.prior import Prior
 
 _FIT_EXAMPLES = """examples:
   scaling fit chinchilla runs/ladder --counting non_embedding --bootstrap 500 --out fit.json
+  scaling fit chinchilla runs/quickstart/w*-t[0-9]* --counting total
   scaling fit chinchilla points.csv --counting total --unit nats/token \\
       --columns N='Model Size' C='Training FLOP' --drop-highest 5
   scaling fit annealing cosine.csv constant.csv --unit nats/token --warmup-steps 2160 --out curves.json
@@ -161,13 +162,13 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _fit_rows(arguments: argparse.Namespace, prior: Sequence[Prior]) -> Fit:
     if arguments.counting is None:
         raise InputError(f"--counting: declare which parameters N counts, one of {', '.join(COUNTINGS)}")
-    if len(arguments.sources) != 1:
-        raise InputError(
-            f"SOURCE: {len(arguments.sources)} given: the {arguments.law} law takes one folder or CSV file"
-        )
     source, unit = arguments.sources[0], arguments.unit
-    if source.is_dir():
-        data, unit, notes = sources.run_rows(source, counting=arguments.counting, unit=unit)
+    folders = all(path.is_dir() for path in arguments.sources)
+    if not folders and len(arguments.sources) > 1:
+        rule = f"the {arguments.law} law takes folders of runs or one CSV file"
+        raise InputError(f"SOURCE: {len(arguments.sources)} given: {rule}")
+    if folders:
+        data, unit, notes = sources.run_rows(arguments.sources, counting=arguments.counting, unit=unit)
     else:
         names = dict(_assignment(text) for text in arguments.columns)
         data, notes = sources.csv_rows(source, names, counting=arguments.counting)

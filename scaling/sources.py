@@ -17,23 +17,29 @@ from scaling.record import Run
 _FLOPS_PER_PARAMETER_TOKEN = 6.0
 
 
-def finished_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """Returns the finished runs at or under `root` with a note counting those left out and why."""
-    runs = [record.read(folder) for folder in record.find(root)]
-    if not runs:
-        raise InputError(f"source = {str(root)!r}: holds no run folder")
+def finished_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Returns the finished runs at or under `roots` with a note counting those left out and why."""
+    runs = []
+    for root in roots:
+        found = record.find(root)
+        if not found:
+            raise InputError(f"source = {str(root)!r}: holds no run folder")
+        runs += [record.read(folder) for folder in found]
     left_out = collections.Counter(run.state for run in runs if run.state != "finished")
     used = [run for run in runs if run.state == "finished"]
-    notes = [f"{root}: {len(used)} of {len(runs)} runs used"]
+    where = str(roots[0]) if len(roots) == 1 else f"{len(roots)} folders"
+    notes = [f"{where}: {len(used)} of {len(runs)} runs used"]
     if left_out:
         notes[0] += "; left out: " + ", ".join(f"{count} {state}" for state, count in left_out.items())
     notes.extend(f"{run.name}: {note}" for run in used for note in run.notes)
     return used, notes
 
 
-def run_rows(root: Path, *, counting: str, unit: str | None) -> tuple[dict[str, np.ndarray], str, list[str]]:
-    """Returns columns N, D, loss, seed, run of the finished runs under `root`, their unit, and notes."""
-    runs, notes = finished_runs(root)
+def run_rows(
+    roots: Sequence[Path], *, counting: str, unit: str | None
+) -> tuple[dict[str, np.ndarray], str, list[str]]:
+    """Returns columns N, D, loss, seed, run of the finished runs under `roots`, their unit, and notes."""
+    runs, notes = finished_runs(roots)
     unit = common_unit(runs, unit)
     without = [run.name for run in runs if np.isnan(run.heldout_loss)]
     if without:
@@ -111,7 +117,7 @@ def without_highest(data: dict[str, np.ndarray], count: int) -> dict[str, np.nda
 
 def run_curves(root: Path, *, loss: str, unit: str | None) -> tuple[list[Curve], str, list[str]]:
     """Returns the curves of the finished runs under `root` from metrics column `loss`, unit and notes."""
-    runs, notes = finished_runs(root)
+    runs, notes = finished_runs([root])
     found = [
         Curve(name=run.name, schedule=run.schedule, steps=run.metrics["step"], losses=run.metrics[loss])
         for run in runs

@@ -104,7 +104,8 @@ def read(folder: str | os.PathLike[str]) -> Run:
     segments = [(attempt, rows) for attempt, rows in _segments(folder, notes)]
     rows = _latest(segments, notes)
     metrics = _columns([rows[step] for step in sorted(rows)])
-    notes.extend(_gaps(metrics["step"]))
+    parent = content["identity"]["parent"]
+    notes.extend(_gaps(metrics["step"], first=parent["step"] if parent else 0))
     return Run(
         folder=folder,
         identity=content["identity"],
@@ -213,13 +214,13 @@ def _columns(rows: list[dict]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _gaps(steps: np.ndarray) -> list[str]:
-    """Returns a note for each stretch without rows, judged by the usual distance between rows."""
+def _gaps(steps: np.ndarray, *, first: int) -> list[str]:
+    """Returns a note for each stretch from update `first` on without rows, judged by their usual distance."""
     if steps.size < 2:
         return []
     distance = np.diff(steps)
     usual = int(np.median(distance))
-    notes = [f"no rows for steps 0 to {steps[0] - 1}"] if steps[0] >= 2 * usual else []
+    notes = [f"no rows for steps {first} to {steps[0] - 1}"] if steps[0] - first >= 2 * usual else []
     for index in np.flatnonzero(distance >= 2 * usual):
         notes.append(f"no rows for steps {steps[index] + 1} to {steps[index + 1] - 1}")
     return notes

@@ -72,6 +72,16 @@ def test_fit_from_run_folders_says_what_it_left_out(runs, capsys):
     assert "loss in nats/token, N = non_embedding parameters" in out
 
 
+def test_several_folders_are_one_table_and_may_not_be_mixed_with_a_file(runs, capsys, tmp_path):
+    some = [str(path) for path in sorted(runs.glob("[sml]-[24]0-?"))]
+    assert main(["fit", "chinchilla", *some, "--counting", "total", "--out", str(tmp_path / "f.json")]) == 0
+    assert "12 folders: 12 of 12 runs used" in capsys.readouterr().out
+    assert scaling.load(tmp_path / "f.json").n_rows == 12
+    (tmp_path / "x.csv").write_text("N,D,loss\n")
+    assert main(["fit", "chinchilla", some[0], str(tmp_path / "x.csv"), "--counting", "total"]) == 2
+    assert "folders of runs or one CSV file" in capsys.readouterr().err
+
+
 def test_saved_fit_holds_the_runs_law(fit_file):
     fit = scaling.load(fit_file)
     assert scaling.predict(fit, N=1e6, D=4e7).point[0] == pytest.approx(truth(1e6, 4e7), rel=1e-3)

@@ -78,6 +78,13 @@ def test_gap_is_noted(folder):
     assert record.read(folder).notes == ("no rows for steps 3 to 5",)
 
 
+def test_a_branch_has_no_gap_before_its_parents_step(tmp_path):
+    for name, first, notes in (("whole", 5, ()), ("late", 7, ("no rows for steps 5 to 6",))):
+        record.create(tmp_path / name, identity(parent={"run": "trunk", "step": 5}), np.full(12, 1e-3), {})
+        record.write_segment(tmp_path / name, record.start_attempt(tmp_path / name, {}), rows(first, 12))
+        assert record.read(tmp_path / name).notes == notes
+
+
 def test_rows_every_tenth_update_are_no_gap(folder):
     record.write_segment(folder, 0, [row for row in rows(9, 80) if row["step"] % 10 == 9])
     assert record.read(folder).notes == ()
