@@ -48,6 +48,7 @@ def study(replicate: int = 0, name: str = "quickstart") -> Study:
              curve("cosine", seeds[0], Cosine(peak_lr=rates[CURVE_WIDTH], warmup=WARMUP))]
     unseen = [curve("wsd", seeds[0], wsd(rates[CURVE_WIDTH], BUDGETS[-1]))]
     folders = report.Folders(
+        everything=tuple(run.folder for run in (*fit, *known, *target, *unseen)),
         fit=tuple(run.folder for run in fit if run.parent), target=tuple(run.folder for run in target if run.parent),
         known=tuple(run.folder for run in known), unseen=tuple(run.folder for run in unseen))
     targets = tuple((count(TARGET_WIDTH), updates * BATCH * SEQUENCE) for updates in BUDGETS)

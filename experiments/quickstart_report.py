@@ -26,8 +26,9 @@ HEAD = ("predicted run", "predicted", f"{LEVEL:.0%} interval", "trained", "error
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folders:
-    """Which runs are fitted and which are predicted, by folder name."""
+    """Which runs are fitted and which are predicted, by folder name; `everything` adds the trunks."""
 
+    everything: tuple[str, ...]
     fit: tuple[str, ...]
     target: tuple[str, ...]
     known: tuple[str, ...]
@@ -36,8 +37,8 @@ class Folders:
 
 def predict(root: Path, *, folders: Folders, targets: tuple[tuple[int, int], ...]) -> None:
     """Fits both laws to the first stage's runs, saves them, and prints the predictions for (N, D)."""
-    law = fit_law([record.read(root / name) for name in folders.fit])
-    annealing = fit_annealing([record.read(root / name) for name in folders.known])
+    law = fit_law(finished(root, folders.fit))
+    annealing = fit_annealing(finished(root, folders.known))
     (root / "fits").mkdir(exist_ok=True)
     scaling.save(law, root / "fits" / "chinchilla.json")
     scaling.save(annealing, root / "fits" / "annealing.json")
@@ -54,18 +55,27 @@ def predict(root: Path, *, folders: Folders, targets: tuple[tuple[int, int], ...
 def draw(root: Path, *, folders: Folders) -> None:
     """Compares prediction with truth: table, two pictures, CSV and the HTML report."""
     law, annealing = (scaling.load(root / "fits" / f"{name}.json") for name in ("chinchilla", "annealing"))
-    targets, unseen = ([record.read(root / name) for name in names] for names in (folders.target, folders.unseen))
+    targets, unseen = finished(root, folders.target), finished(root, folders.unseen)
     rows = law_rows(law, targets)
     curve_row = curve_scores(annealing, unseen[0])
     n, d, truth = (np.array([row[name] for row in rows]) for name in ("N", "D", "truth"))
     held_out = plots.HeldOut(N=n, D=d, prediction=scaling.predict(law, N=n, D=d, level=LEVEL), truth=truth)
     plots.save(plots.plot_law(law, predictions=[held_out]), root / "law.png")
     plots.save(plots.plot_curves(annealing, held_out=[as_curve(unseen[0], FROM_STEP)]), root / "curves.png")
-    runs = [record.read(folder) for folder in record.find(root)]
+    runs = [record.read(root / name) for name in folders.everything if (root / name / "run.json").exists()]
     record.to_csv(runs, root / "runs.csv")
     write_html(root, law, annealing, rows=rows, curve_row=curve_row, runs=runs)
     print_table(rows, curve_row)
     print(f"report: {root / 'report.html'}; pictures: law.png, curves.png; records: runs.csv")
+
+
+def finished(root: Path, names: tuple[str, ...]) -> list[record.Run]:
+    """Returns the finished ones of the named runs: one that diverged is left out, not fitted."""
+    runs = [record.read(root / name) for name in names if (root / name / "run.json").exists()]
+    done = [run for run in runs if run.state == "finished"]
+    if not done:
+        raise scaling.InputError(f"runs: none of {', '.join(names)} has finished")
+    return done
 
 
 def fit_law(runs: list[record.Run]) -> scaling.Fit:

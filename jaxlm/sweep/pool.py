@@ -54,8 +54,8 @@ class StudyOutcome:
 
     @property
     def failed(self) -> list[str]:
-        """The runs that failed, or could not start because their parent did not end well."""
-        return [name for name, status in self.statuses.items() if status not in ENDED]
+        """The runs that did not end, apart from those skipped because their parent did not."""
+        return [name for name, status in self.statuses.items() if status not in (*ENDED, "skipped")]
 
 
 class Pool:

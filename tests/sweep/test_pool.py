@@ -46,7 +46,7 @@ def test_all_runs_end_and_the_hook_is_called(undisturbed):
     assert {name: run.state for name, run in runs_of(out).items()} == {
         "trunk": "finished", "t18": "finished", "t30": "finished", "wild": "diverged"}
     assert (out / "tiny" / "seen").read_text() == "yes"
-    assert "4 runs to train" in stdout and "held-out loss" in stdout
+    assert "5 runs to train" in stdout and "held-out loss" in stdout
 
 
 def test_the_table_of_runs_shows_status_and_loss(undisturbed, capsys, tmp_path):
@@ -66,6 +66,12 @@ def test_a_diverged_run_is_a_warning_and_keeps_its_record(undisturbed):
     assert not [path for path in checkpoints.glob("[0-9]*") if int(path.name) > run.metrics["step"][-1]]
 
 
+def test_a_branch_of_a_diverged_run_is_skipped_and_named(undisturbed):
+    _, (code, stdout, _) = undisturbed
+    assert code == 0
+    assert "skipped, its parent wild" in " ".join(stdout.split())
+
+
 def test_branches_start_where_their_parent_stood(undisturbed):
     out, _ = undisturbed
     run = runs_of(out)["t18"]
@@ -78,7 +84,7 @@ def test_finished_runs_are_not_repeated(undisturbed):
     before = {name: len(run.attempts) for name, run in runs_of(out).items()}
     code, stdout, stderr = finish(start(out, TINY_WILD="1"))
     assert code == 0, stderr
-    assert "to train" not in stdout
+    assert "held-out loss" not in stdout
     assert {name: len(run.attempts) for name, run in runs_of(out).items()} == before
 
 

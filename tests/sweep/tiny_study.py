@@ -1,4 +1,4 @@
-"""A study of seconds: a trunk, two branches, and a run that diverges, on synthetic tokens."""
+"""A study of seconds: a trunk, two branches, a run that diverges and its branch, on synthetic tokens."""
 
 import os
 
@@ -25,7 +25,9 @@ def study():
     branches = [run(f"t{updates}", updates=updates, decay=6, parent=Parent(run=trunk.folder, step=updates - 6))
                 for updates in (18, 30)]
     # Updates a hundred thousand times too large overflow within a few steps.
-    wild = run("wild", updates=24, peak_lr=1e36, clip_norm=None, optimizer=AdamW(weight_decay=1e3))
-    runs = [trunk, *branches] + ([wild] if os.environ.get("TINY_WILD") else [])
+    wild = run("wild", updates=24, peak_lr=1e36, clip_norm=None, optimizer=AdamW(weight_decay=1e3),
+               checkpoint=CheckpointConfig(keep=(12,)))
+    orphan = run("orphan", updates=20, parent=Parent(run=wild.folder, step=12))
+    runs = [trunk, *branches] + ([wild, orphan] if os.environ.get("TINY_WILD") else [])
     return Study(name="tiny", question="Does it run?", stages=(
         Stage(title="all", runs=tuple(runs), then=lambda root: (root / "seen").write_text("yes")),))
