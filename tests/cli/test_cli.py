@@ -1,5 +1,8 @@
 """The command line: every mistake of a user is one line with field, value and rule, and exit code 2."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,17 @@ def test_data_info_describes_the_users_own_text(tmp_path, capsys):
     path.write_text("All the world's a stage, and all the men and women merely players.\n" * 300)
     assert main(["data", "info", str(path), "--out", str(tmp_path / "runs")]) == 0
     assert "digest" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_during_imports_ends_in_one_line(number, code):
+    # Importing the command modules takes a moment; the signal is sent from within it.
+    program = ("import os, sys; from jaxlm.cli import main\n"
+               "class Hit:\n"
+               "    def find_spec(self, name, path=None, target=None):\n"
+               f"        if name == 'jaxlm.cli.study': os.kill(os.getpid(), {int(number)})\n"
+               "sys.meta_path.insert(0, Hit())\n"
+               "sys.exit(main(['runs']))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
