@@ -65,6 +65,7 @@ class Pool:
         self._study, self._root, self._data_root, self._config = study, Path(root), Path(data_root), pool
         self._messages: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, subprocess.Popen] = {}
+        self._core: dict[int, int] = {}
         self._idle: set[int] = set()
         self._busy: dict[int, RunConfig] = {}
         self._stopped: str | None = None
@@ -145,12 +146,14 @@ class Pool:
             self._workers[worker].stdin.flush()
 
     def _start_worker(self) -> None:
-        number = max(self._workers, default=-1) + 1
+        number = max(self._core, default=-1) + 1
         logs = self._root / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         cache = self._root.parent / ".cache" / "xla"
-        environment = {"JAX_PLATFORMS": self._config.platform, "JAX_COMPILATION_CACHE_DIR": str(cache.absolute())} | os.environ
-        core = self._cores[len(self._workers) % len(self._cores)]
+        environment = {"JAX_PLATFORMS": self._config.platform,
+                       "JAX_COMPILATION_CACHE_DIR": str(cache.absolute())} | os.environ
+        taken = [self._core[other] for other in self._workers]
+        core = min(self._cores, key=taken.count)  # the core of a worker that died is free again
         command = [sys.executable, "-m", "jaxlm.sweep.worker", "--root", str(self._root),
                    "--data", str(self._data_root), "--core", str(core)]
         with open(logs / f"worker-{number}.log", "a") as log:
@@ -158,6 +161,7 @@ class Pool:
             worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                                       text=True, env=environment, start_new_session=True)
         self._workers[number] = worker
+        self._core[number] = core
         self._idle.add(number)
         threading.Thread(target=self._listen, args=(number, worker), daemon=True).start()
 
