@@ -55,5 +55,5 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --only
 	@touch $@
 
 .venv/.test: .venv/.train
-	$(PIP) -e '.[train,plots,tables,tokenizers,dev]'
+	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,dev]'
 	@touch $@
