@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import optax
 
-from jaxlm import config
+from jaxlm import config, params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,13 @@ class AdamW:
         config.require(self.eps > 0, "optimizer.eps", self.eps, "must be positive")
         config.require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "must not be negative")
 
-    def build(self, decay_mask: Any) -> optax.GradientTransformation:
+    def build(self, infos: Any) -> optax.GradientTransformation:
         """Returns the chain; learning rate and weight decay are read from its state at run time.
 
         Args:
-          decay_mask: a tree of booleans like the parameters, True where weight decay applies.
+          infos: the tree of `ParamInfo` of the parameters; weight decay follows `params.decay_mask`.
         """
+        mask = params.decay_mask(infos)
         static = ("b1", "b2", "eps", "eps_root", "mu_dtype", "mask", "nesterov")
         make = optax.inject_hyperparams(optax.adamw, static_args=static)
-        return make(learning_rate=0.0, b1=self.b1, b2=self.b2, eps=self.eps,
-                    weight_decay=0.0, mask=lambda _: decay_mask)
+        return make(learning_rate=0.0, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=0.0, mask=lambda _: mask)

@@ -6,24 +6,25 @@ import jax
 import optax
 
 from jaxlm.optim.adamw import AdamW
+from jaxlm.optim.muon import Muon
 
 # The registry: a further optimizer joins this union with its own dataclass and `kind`.
-OptimizerConfig = AdamW
+OptimizerConfig = AdamW | Muon
 
 
 def make_optimizer(
-    config: OptimizerConfig, decay_mask: Any, *, clip_norm: float | None
+    config: OptimizerConfig, infos: Any, *, clip_norm: float | None
 ) -> optax.GradientTransformation:
     """Returns `config`'s chain behind clipping by the global gradient norm.
 
     Args:
       config: the optimizer's configuration.
-      decay_mask: a tree of booleans like the parameters, True where weight decay applies.
+      infos: the tree of `ParamInfo` of the parameters.
       clip_norm: the largest l2 norm of the whole gradient that passes unscaled; None for no
         clipping.
     """
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
-    return optax.chain(clip, config.build(decay_mask))
+    return optax.chain(clip, config.build(infos))
 
 
 def set_rates(opt_state: Any, *, lr: jax.Array, weight_decay: jax.Array) -> Any:

@@ -27,9 +27,8 @@ class TrainState(NamedTuple):
 def run_optimizer(
     model_config: ModelConfig, optimizer: OptimizerConfig, clip_norm: float | None
 ) -> optax.GradientTransformation:
-    """Returns the optax chain for the model's parameters, weight decay masked by their labels."""
-    mask = params.decay_mask(model.param_infos(model_config))
-    return make_optimizer(optimizer, mask, clip_norm=clip_norm)
+    """Returns the optax chain for the model's parameters."""
+    return make_optimizer(optimizer, model.param_infos(model_config), clip_norm=clip_norm)
 
 
 def state_shardings(model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:

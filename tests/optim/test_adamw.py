@@ -8,9 +8,11 @@ import pytest
 from adamw_twin import AdamWTwin
 
 from jaxlm.optim import AdamW, make_optimizer, set_rates
+from jaxlm.params import ParamInfo
 
 CONFIG = AdamW(b1=0.8, b2=0.95, eps=1e-6, weight_decay=0.3)
-MASK = {"kernel": True, "gain": False}
+INFOS = {"kernel": ParamInfo(shape=(3, 4), axes=("width", "ff"), kind="matrix"),
+         "gain": ParamInfo(shape=(4,), axes=("ff",), kind="vector")}
 # (learning rate, weight decay) of each update, as a schedule would give them.
 RATES = ((0.1, 0.3), (0.02, 0.3), (0.05, 0.0))
 # Gradient norms of about 4, 0.04 and 40 about the clipping norm of 1.
@@ -26,9 +28,9 @@ def gradients():
     return [{name: scale * grad for name, grad in arrays(1 + i).items()} for i, scale in enumerate(SCALES)]
 
 
-def follow(config, clip_norm, mask=MASK, rates=RATES):
+def follow(config, clip_norm, infos=INFOS, rates=RATES):
     """Returns the parameters after each update, and how often the update was traced."""
-    tx, traces = make_optimizer(config, mask, clip_norm=clip_norm), []
+    tx, traces = make_optimizer(config, infos, clip_norm=clip_norm), []
 
     @jax.jit
     def update(params, state, grads, lr, weight_decay):
@@ -65,7 +67,7 @@ def test_decay_stays_off_what_the_mask_leaves_out():
 
 
 def test_clipping_is_by_the_norm_of_the_whole_gradient():
-    tx = make_optimizer(AdamW(b1=0.0, b2=0.0, eps=1e3), MASK, clip_norm=1.0)
+    tx = make_optimizer(AdamW(b1=0.0, b2=0.0, eps=1e3), INFOS, clip_norm=1.0)
     params = jax.tree.map(jnp.asarray, arrays(0))
     state = set_rates(tx.init(params), lr=jnp.float32(1.0), weight_decay=jnp.float32(0.0))
     # With eps far above the gradient the rule is linear in it: update = -gradient / eps.
@@ -78,7 +80,7 @@ def test_rates_are_runtime_values():
 
 
 def test_set_rates_keeps_the_structure_and_the_moments():
-    tx = make_optimizer(CONFIG, MASK, clip_norm=1.0)
+    tx = make_optimizer(CONFIG, INFOS, clip_norm=1.0)
     state = tx.init(jax.tree.map(jnp.asarray, arrays(0)))
     changed = set_rates(state, lr=jnp.float32(0.5), weight_decay=jnp.float32(0.25))
     assert jax.tree.structure(changed) == jax.tree.structure(state)
@@ -89,7 +91,7 @@ def test_set_rates_keeps_the_structure_and_the_moments():
 
 
 def test_moments_are_float32_like_the_parameters():
-    tx = make_optimizer(CONFIG, MASK, clip_norm=None)
+    tx = make_optimizer(CONFIG, INFOS, clip_norm=None)
     state = jax.eval_shape(tx.init, arrays(0))
     moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape in ((3, 4), (4,))]
     assert len(moments) == 4 and {leaf.dtype for leaf in moments} == {np.dtype(np.float32)}
