@@ -1,6 +1,6 @@
 # `make study` and `make test` set up .venv by themselves; they need Python 3.11 to 3.13 and make.
 
-.PHONY: help study test test-slow test-base bench tune coverage interrupt clean
+.PHONY: help study test test-slow test-base bench tune coverage kills interrupt clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,8 +27,11 @@ tune: .venv/.train  ## the grid of peak rates that the quick start reads
 coverage: .venv/.train  ## five replicates of the quick start: how often its intervals cover
 	.venv/bin/python experiments/coverage.py
 
+kills: .venv/.train  ## ten runs killed a hundred times against undisturbed ones (half an hour)
+	.venv/bin/python experiments/kills.py
+
 interrupt: .venv/.train  ## the quick start interrupted ten times against an undisturbed one
-	.venv/bin/python experiments/interrupted.py
+	.venv/bin/python experiments/kills.py --study quickstart --times 10 --signals INT TERM --longest 45 --report ''
 
 clean:  ## remove the virtual environment (never a run)
 	rm -rf .venv

@@ -1,6 +1,6 @@
 """Scaling laws: run records, fits, intervals and pictures. Needs numpy and scipy only."""
 
-from scaling import record
+from scaling import diagnostics, record
 from scaling.bootstrap import Bootstrap
 from scaling.curve_fit import fit_curves
 from scaling.curves import Curve, interpolated_schedule
@@ -25,6 +25,7 @@ __all__ = [
     "Prior",
     "Published",
     "compute_optimal",
+    "diagnostics",
     "fit",
     "fit_curves",
     "interpolated_schedule",

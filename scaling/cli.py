@@ -1,10 +1,11 @@
-"""The command `scaling`: fit a law, predict with it, draw it.
+"""The command `scaling`: fit a law, predict with it, draw it, import a foreign log.
 
-Exit codes: 0 done (warnings included), 1 a missing extra, 2 a mistake in what was asked (one line on
+Exit codes: 0 done (warnings included), 1 a missing extra or a fault of the disk, 2 a mistake in what was asked (one line on
 stderr), 130 Ctrl-C.
 """
 
 import argparse
+import io
 import os
 import sys
 import typing
@@ -18,9 +19,11 @@ from scaling.bootstrap import Bootstrap
 from scaling.curve_fit import fit_curves
 from scaling.errors import InputError
 from scaling.fitted import Fit
+from scaling.importers import command as import_command
 from scaling.law import COUNTINGS, UNITS
 from scaling.laws import LAWS, annealing
 from scaling.prior import Prior
+from scaling.record import files
 
 _FIT_EXAMPLES = """examples:
   scaling fit chinchilla runs/ladder --counting non_embedding --bootstrap 500 --out fit.json
@@ -61,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone; what Python flushes at exit must have somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"scaling: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        print(f"scaling: {error.filename}: {error.strerror}" if error.filename else f"scaling: {error}", file=sys.stderr)
+        return 2 if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) else 1
     return 0
 
 
@@ -74,8 +77,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="scaling", description="Fit scaling laws, predict, draw.")
-    commands = parser.add_subparsers(required=True, metavar="fit | predict | plot")
+    parser = _Parser(prog="scaling", description="Fit scaling laws, predict, draw, import logs.")
+    commands = parser.add_subparsers(required=True, metavar="fit | predict | plot | import")
     raw = argparse.RawDescriptionHelpFormatter
     _add_fit(commands.add_parser("fit", help="fit a law", epilog=_FIT_EXAMPLES, formatter_class=raw))
     text = "predict losses, or the best N and D"
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("fit", help="JSON file of a fit")
     plot.add_argument("--out", required=True, type=Path, help="PNG file to write")
     plot.set_defaults(run=_plot)
+    import_command.add_to(commands)
     return parser
 
 
@@ -92,9 +96,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "law", choices=list(LAWS), help="; ".join(f"{law.name}: {law.equation}" for law in LAWS.values())
     )
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="run folders or CSV files")
+    parser.add_argument("sources", nargs="+", type=_place, metavar="SOURCE", help="run folders or CSV files")
     parser.add_argument("--unit", choices=UNITS, help="unit of the loss; run records state it themselves")
-    parser.add_argument("--out", type=Path, help="JSON file for the fit")
+    parser.add_argument("--out", type=_place, help="JSON file for the fit")
     parser.add_argument(
         "--bootstrap", type=int, default=0, metavar="K", help="refits for intervals (default: none)"
     )
@@ -138,7 +142,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--N", type=float, help="parameters, counted as in the fit")
     parser.add_argument("--D", type=float, help="tokens")
     parser.add_argument("--C", type=float, help="FLOPs: the best N and D at C = 6 N D")
-    parser.add_argument("--schedule", type=Path, help=".npy file with the rate of every update")
+    parser.add_argument("--schedule", type=_place, help=".npy file with the rate of every update")
     parser.add_argument("--step", type=int, nargs="+", help="updates to predict at (default: the last)")
     parser.add_argument(
         "--warmup-steps", type=int, help="warm-up of the schedule (default: up to its first peak)"
@@ -264,9 +268,16 @@ def _load(text: str) -> Fit:
     return fitted.published(law, key) if law in LAWS and not Path(text).exists() else fitted.load(text)
 
 
-def _schedule(path: Path) -> np.ndarray:
+def _place(text: str) -> files.AnyPath:
     try:
-        return np.load(path, allow_pickle=False)
+        return files.folder(text)
+    except InputError as error:  # argparse would swallow the text of any other exception
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _schedule(path: files.AnyPath) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False)
     except OSError as error:
         raise InputError(f"--schedule = {str(path)!r}: {error.strerror or 'not a .npy file'}") from None
     except (ValueError, EOFError):

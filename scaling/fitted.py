@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,14 +133,14 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
         if isinstance(value, float):
             data[name] = files.null_if_not_finite(value)
     text = files.to_json({"format": _FORMAT, "version": _VERSION} | data, "fit") + "\n"
-    files.replace_atomically(files.local(path), lambda file: file.write(text.encode()))
+    files.replace_atomically(files.folder(path), text.encode())
 
 
 def load(path: str | os.PathLike[str]) -> Fit:
     """Returns the fit in the JSON file `path`; raises `InputError` where it is not one."""
-    path = files.local(path)
+    path = files.folder(path)
     try:
-        data = json.loads(Path(path).read_text())
+        data = json.loads(files.read_bytes(path))
     except OSError as error:
         raise InputError(f"fit = {str(path)!r}: {error.strerror}") from None
     except ValueError as error:

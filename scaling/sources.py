@@ -3,7 +3,6 @@
 import collections
 import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,12 +11,13 @@ from scaling import record
 from scaling.curves import Curve
 from scaling.errors import InputError
 from scaling.record import Run
+from scaling.record.files import AnyPath
 
 # FLOPs per parameter and token of training, forward and backward; the convention D = C / (6 N).
 _FLOPS_PER_PARAMETER_TOKEN = 6.0
 
 
-def finished_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
+def finished_runs(roots: Sequence[AnyPath]) -> tuple[list[Run], list[str]]:
     """Returns the finished runs at or under `roots` with a note counting those left out and why."""
     runs = []
     for root in roots:
@@ -36,7 +36,7 @@ def finished_runs(roots: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def run_rows(
-    roots: Sequence[Path], *, counting: str, unit: str | None
+    roots: Sequence[AnyPath], *, counting: str, unit: str | None
 ) -> tuple[dict[str, np.ndarray], str, list[str]]:
     """Returns columns N, D, loss, seed, run of the finished runs under `roots`, their unit, and notes."""
     runs, notes = finished_runs(roots)
@@ -66,7 +66,7 @@ def common_unit(runs: Sequence[Run], unit: str | None) -> str:
 
 
 def csv_rows(
-    path: Path, names: Mapping[str, str], *, counting: str
+    path: AnyPath, names: Mapping[str, str], *, counting: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the columns of a CSV file of runs, and notes.
 
@@ -115,7 +115,7 @@ def without_highest(data: dict[str, np.ndarray], count: int) -> dict[str, np.nda
     return {name: column[keep] for name, column in data.items()}
 
 
-def run_curves(root: Path, *, loss: str, unit: str | None) -> tuple[list[Curve], str, list[str]]:
+def run_curves(root: AnyPath, *, loss: str, unit: str | None) -> tuple[list[Curve], str, list[str]]:
     """Returns the curves of the finished runs under `root` from metrics column `loss`, unit and notes."""
     runs, notes = finished_runs([root])
     found = [
@@ -125,7 +125,7 @@ def run_curves(root: Path, *, loss: str, unit: str | None) -> tuple[list[Curve],
     return found, common_unit(runs, unit), notes
 
 
-def csv_curve(path: Path, *, warmup_steps: int) -> tuple[Curve, list[str]]:
+def csv_curve(path: AnyPath, *, warmup_steps: int) -> tuple[Curve, list[str]]:
     """Returns the curve of a CSV file with columns step, lr, loss, and notes on how its schedule was made."""
     table = _read_csv(path)
     for name in ("step", "lr", "loss"):
@@ -147,9 +147,9 @@ def csv_curve(path: Path, *, warmup_steps: int) -> tuple[Curve, list[str]]:
     return curve, notes
 
 
-def _read_csv(path: Path) -> dict[str, list[str]]:
+def _read_csv(path: AnyPath) -> dict[str, list[str]]:
     try:
-        with open(path, newline="") as file:
+        with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"source = {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
@@ -161,7 +161,7 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _numbers(path: Path, name: str, texts: Sequence[str]) -> np.ndarray:
+def _numbers(path: AnyPath, name: str, texts: Sequence[str]) -> np.ndarray:
     values = []
     for number, text in enumerate(texts, start=2):
         try:

@@ -14,10 +14,10 @@ from jaxlm.data import Bytes, Corpus, DataConfig, Files, HuggingFace, StandardLi
 from jaxlm.data.config import Source
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.model import ComputeConfig, ModelConfig
-from jaxlm.optim import AdamW, OptimizerConfig
+from jaxlm.optim import AdamW, Muon, OptimizerConfig
 from jaxlm.parallel import MeshConfig
 from jaxlm.schedules import WSD, Constant, Cosine, FromArray, Linear, ScheduleConfig
-from jaxlm.train import CheckpointConfig, EvalConfig, Parent, RunConfig
+from jaxlm.train import CheckpointConfig, DiagnosticsConfig, EvalConfig, Parent, RunConfig
 
 UPDATES = 20
 MODEL = ModelConfig(vocabulary=16, sequence=8, layers=1, width=8, heads=2)
@@ -28,7 +28,7 @@ SCHEDULES = (Constant(peak_lr=0.1, warmup=3), Linear(peak_lr=0.1, final=0.1), Co
              WSD(peak_lr=0.1, warmup=2, decay=5, shape="linear", final=0.1), FromArray(path="set by the test"))
 SOURCES = (Corpus(parts=("plays", "bible_asv")), StandardLibrary(), Files(paths=("a.txt", "b.jsonl")), Synthetic())
 TOKENIZERS = (Bytes(), HuggingFace(path="t.json"), HuggingFace(path="t.json", separator="</s>"))
-OPTIMIZERS = (AdamW(b2=0.99, weight_decay=0.0),)
+OPTIMIZERS = (AdamW(b2=0.99, weight_decay=0.0), Muon(ns_steps=3, rms=None))
 
 # Every field that has a default holds another value than its default.
 FULL = RunConfig(
@@ -41,7 +41,9 @@ FULL = RunConfig(
                     heldout_fraction=0.2),
     optimizer=AdamW(b1=0.8, b2=0.99, eps=1e-10, weight_decay=0.2),
     schedule=WSD(peak_lr=0.1, warmup=2, decay=5, shape="cosine", final=0.1),
-    evaluation=EvalConfig(every=3, sequences=64), checkpoint=CheckpointConfig(every=4, latest=3, keep=(1, UPDATES)),
+    evaluation=EvalConfig(every=2, sequences=64),
+    checkpoint=CheckpointConfig(every=4, latest=3, keep_every=8, best=2, keep=(1, UPDATES)),
+    diagnostics=DiagnosticsConfig(every=10, sequences=8),
     mesh=MeshConfig(data=2, fsdp=4, tensor=2), parent=Parent(run="trunk-01234567", step=12))
 
 
@@ -104,7 +106,7 @@ def test_no_field_of_the_full_run_is_at_its_default():
 BAD_DATA = [
     ({"updaets": 3}, "updaets: no such option; did you mean 'updates'?"),
     ({"model": to_dict(MODEL) | {"widht": 8}}, "model.widht: no such option; did you mean 'width'?"),
-    ({"optimizer": {"beta2": 0.9}}, "optimizer.beta2: no such option; did you mean 'b2'?"),
+    ({"optimizer": {"kind": "adamw", "beta2": 0.9}}, "optimizer.beta2: no such option; did you mean 'b2'?"),
     ({"schedule": {"kind": "wsd", "peak_lr": 1.0, "decays": 3}},
      "schedule.decays: no such option; did you mean 'decay'?"),
     ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, tensor"),
@@ -124,7 +126,7 @@ BAD_DATA = [
      "schedule.kind = 'exponential': must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
     ({"schedule": {"peak_lr": 1.0}},
      "schedule.kind = None: must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
-    ({"optimizer": {"kind": "sgd"}}, "optimizer.kind = 'sgd': must be 'adamw'"),
+    ({"optimizer": {"kind": "sgd"}}, "optimizer.kind = 'sgd': must be one of 'adamw', 'muon'"),
     ({"parent": {"run": "trunk"}}, "parent.step = None: must be given"),
     ({"data": {"sources": [{"kind": "synthetic", "order": "two"}], "sequence": 8}},
      "data.sources[0].order = 'two': must be of type int, not str"),
@@ -237,7 +239,12 @@ def test_hash_changes_with_every_field(dotted, text):
 
 
 def test_folder_is_the_name_with_the_hash():
-    assert BASE.folder == f"base-{config_hash(BASE)}"
+    assert BASE.folder == f"base-{config_hash(BASE.identity)}"
+
+
+def test_the_mesh_is_no_part_of_a_run():
+    assert BASE.folder == override(BASE, {"mesh.data": "2"}).folder
+    assert BASE.folder != override(BASE, {"chunk": "8"}).folder
 
 
 def test_nearest_lists_what_is_known_where_nothing_is_near():

@@ -8,10 +8,11 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxlm.cli import data, runs, study, train
+from jaxlm.cli import checkpoints, data, doctor, runs, study, train
 from jaxlm.config import ConfigError
 from scaling.errors import InputError
 
@@ -39,10 +40,9 @@ def run(argv: Sequence[str] | None) -> int:
     parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (study, train, data, runs):
+    for command in (study, train, data, runs, checkpoints, doctor):
         command.add_parser(commands)
-    # Orbax warns about how it is meant to be used here; what a user must know comes in our own lines.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    _quieten()
     try:
         args, rest = parser.parse_known_args(argv)
         if rest and not getattr(args, "takes_overrides", False):
@@ -56,6 +56,25 @@ def run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ImportError, PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        print(f"jaxlm: {error}", file=sys.stderr)
+    except (ImportError, OSError) as error:
+        print(f"jaxlm: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _quieten() -> None:
+    """Keeps Orbax's and TensorStore's threads from printing: what a user must know comes in our own lines.
+
+    They log warnings about uses that are meant, and a traceback each for a write that failed, whose
+    error reaches us too.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+    show = sys.unraisablehook
+    sys.unraisablehook = lambda hook: None if str(hook.exc_value) == "Event loop is closed" else show(hook)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -30,6 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Runs the command."""
     from jaxlm import data
+    from scaling.record.files import folder as open_folder
 
     if args.files:
         source = data.Files(paths=tuple(map(str, args.files)), text_field=args.text_field)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         print(line)
     tokenizer = data.HuggingFace(path=str(args.tokenizer)) if args.tokenizer else data.Bytes()
     config = data.DataConfig(sources=(source,), tokenizer=tokenizer, sequence=args.sequence)
-    root = data_root(args.out)
+    root = data_root(open_folder(args.out))
     data.prepare_all(config, root)
     if args.action == "info":
         print(data.describe(data.open_dataset(config, root)))

@@ -1,56 +1,76 @@
-"""`jaxlm runs`: a table of what has been recorded."""
+"""`jaxlm runs`: its options, and what each of its actions takes."""
 
 import argparse
-import math
 from pathlib import Path
+
+from jaxlm.config import ConfigError, require
+
+EPILOG = """\
+  jaxlm runs                                        the runs under ./runs
+  jaxlm runs runs/quickstart --where state=finished --where 'N>1e5' --sort=-loss --limit 5
+  jaxlm runs --where config.optimizer.kind=muon --csv muon.csv
+  jaxlm runs --rows --parquet rows.parquet          every row of every run: run, step, ...
+  jaxlm runs show RUN --plot curve.png              one run: configuration, attempts, checkpoints
+  jaxlm runs compare RUN RUN                        field by field
+
+RUN is a folder, or the name of a run under --under (the beginning will do where no other run begins so).
+Operators: = != < <= > >= and ~ (contains); quote those that the shell reads. Fields: run, study, status, N,
+D, loss, peak_lr, updates, ... and config.a.b, identity.a.b, result.a, attempt.a.b (the latest)."""
+
+# Which options an action takes; each has a default that stands for its absence.
+OPTIONS = {
+    "list": {"where": [], "sort": None, "limit": None, "csv": None, "parquet": None, "rows": False},
+    "show": {"plot": None, "under": None},
+    "compare": {"under": None},
+}
+COUNTS = {"show": 1, "compare": 2}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
-        "runs", help="list recorded runs: status, N, D, loss", allow_abbrev=False,
-        description="Lists the runs recorded under a folder: status, parameters N (with the embedding), tokens D, "
-                    "peak learning rate, and the held-out loss in nats per token and, for text, in bits per byte.")
-    parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="a folder (default: runs)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as a CSV file")
+        "runs", help="list, filter, show, compare and export recorded runs", allow_abbrev=False,
+        usage="jaxlm runs [ROOT ...] [options] | jaxlm runs show RUN | jaxlm runs compare RUN RUN",
+        description="Lists the runs recorded under folders: status, parameters N (with the embedding), "
+                    "tokens D, peak learning rate, and the held-out loss in nats per token and, for text, in bits "
+                    "per byte.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="ROOT", help="folders, or show RUN, or compare RUN RUN "
+                                                                 "(default: the folder runs)")
+    parser.add_argument("--where", action="append", default=[], metavar="FIELD=VALUE",
+                        help="only runs of which this holds; may be given again")
+    parser.add_argument("--sort", metavar="FIELD", help="ascending; --sort=-FIELD descending")
+    parser.add_argument("--limit", type=int, metavar="K", help="the first K runs only")
+    parser.add_argument("--csv", metavar="FILE", help="also write the runs listed as a CSV file")
+    parser.add_argument("--parquet", metavar="FILE", help="the same as a Parquet file (extra tables)")
+    parser.add_argument("--rows", action="store_true", help="the files hold the metrics rows, not the runs")
+    parser.add_argument("--under", metavar="DIR", help="where RUN is looked for by its name (default: runs)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="with `show`: a picture of the losses")
     parser.set_defaults(run=run, command="runs")
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Runs the command."""
-    from rich.console import Console
-    from rich.table import Table
+    first = args.words[0] if args.words else ""
+    action = first if first in COUNTS else "list"
+    for name in sorted({name for options in OPTIONS.values() for name in options} - set(OPTIONS[action])):
+        default = next(options[name] for options in OPTIONS.values() if name in options)
+        if getattr(args, name) != default:
+            where = "jaxlm runs" if action == "list" else f"jaxlm runs {action}"
+            raise ConfigError(f"--{name}: not an option of {where}")
+    if action == "list":
+        from jaxlm.cli.recorded import listing
 
-    from jaxlm.train.lock import is_locked
-    from scaling import record
-    from scaling.errors import InputError
+        require(args.limit is None or args.limit >= 1, "limit", args.limit, "must be at least 1")
+        require(not args.rows or bool(args.csv or args.parquet), "rows", True, "needs --csv or --parquet")
+        return listing.run(args, args.words or ["runs"])
+    names = args.words[1:]
+    if len(names) != COUNTS[action]:
+        raise ConfigError(f"jaxlm runs {action}: takes {COUNTS[action]} RUN, got {len(names)}")
+    if action == "show":
+        from jaxlm.cli.recorded import show
 
-    table = Table(box=None, header_style="bold")
-    for title in ("run", "status", "updates", "N", "D", "peak lr", "nats/token", "bits/byte"):
-        table.add_column(title, justify="left" if title in ("run", "status") else "right", no_wrap=True)
-    runs, damaged = [], []
-    for folder in record.find(args.root):
-        try:
-            runs.append(record.read(folder))
-        except InputError as error:
-            damaged.append(str(error))
-    for one in runs:
-        # The lock of a live process is the proof that a run is really being trained.
-        status = one.state if one.state != "running" or is_locked(one.folder) else "interrupted"
-        done = int(one.metrics["step"][-1]) + 1 if one.metrics["step"].size else 0
-        known, size = not math.isnan(one.heldout_loss), one.identity["bytes_per_token"]
-        loss = f"{one.heldout_loss:.4f}" if known else ""
-        bits = f"{one.heldout_loss / size / math.log(2):.4f}" if known and size else ""
-        table.add_row(one.name, status, f"{done}/{len(one.schedule)}", f"{one.n('total'):,}", f"{one.tokens:,}",
-                      f"{one.peak_lr:.3g}", loss, bits)
-    console = Console(highlight=False)
-    console.width = max(console.width, 110)  # a row that a narrow terminal wraps is still whole
-    console.print(table if runs else f"no runs under {args.root}")
-    for one in runs:
-        for note in one.notes:
-            console.print(f"{one.name}: {note}", style="yellow", markup=False)
-    for line in damaged:
-        console.print(line, style="yellow", markup=False)
-    if args.csv:
-        record.to_csv(runs, args.csv)
-    return 0
+        return show.run(names[0], args.under or "runs", plot=args.plot)
+    from jaxlm.cli.recorded import compare
+
+    return compare.run(names[0], names[1], args.under or "runs")

@@ -4,7 +4,7 @@ import argparse
 import signal
 from typing import Any
 
-from jaxlm.cli.study import STOPPED, add_out, data_root
+from jaxlm.cli.study import PREEMPTED, STOPPED, add_mirror, add_out, data_root
 from jaxlm.config import ConfigError
 
 CODES = {"finished": 0, "diverged": 3}
@@ -21,6 +21,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                     "A changed configuration is another run, in a folder of its own. --show lists the fields.")
     parser.add_argument("target", metavar="STUDY:RUN", help="study file or name, and the run's name")
     add_out(parser)
+    parser.add_argument("--checkpoints", metavar="DIR",
+                        help="where checkpoints lie, a local folder or gs:// (default: with the records)")
+    parser.add_argument("--stop-at", type=int, metavar="K",
+                        help="save the state after update K and end with exit code 75; started again, the run goes on")
+    add_mirror(parser)
     parser.add_argument("--show", action="store_true", help="print the resolved configuration and end")
     parser.set_defaults(run=run, command="train", takes_overrides=True)
 
@@ -34,6 +39,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     from jaxlm.sweep import load_study
     from jaxlm.sweep.progress import Display
     from jaxlm.train import train
+    from jaxlm.train.mirrors import check_mirrors
+    from scaling.record.files import folder as open_folder
 
     name, separator, run_name = args.target.rpartition(":")
     configs.require(bool(separator and name and run_name), "target", args.target, "must be STUDY:RUN")
@@ -42,15 +49,20 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.show:
         print(json.dumps(configs.to_dict(config), indent=2))
         return 0
-    data.prepare_all(config.data, data_root(args.out))
+    check_mirrors(args.mirror)
+    out = open_folder(args.out)
+    data.prepare_all(config.data, data_root(out))
+    checkpoints = f"{args.checkpoints.rstrip('/')}/{study.name}" if args.checkpoints else None
     stop = _catch_signals()
     with Display(config.folder, work={config.folder: 1.0}) as display:
         display.started(config.folder, updates=config.updates, first=config.parent.step if config.parent else 0)
         outcome = train(
-            config, args.out / study.name, data_root(args.out), stop=stop, study=study.name,
+            config, out / study.name, data_root(out), checkpoint_root=checkpoints, stop=stop,
+            stop_at=args.stop_at, mirrors=args.mirror, study=study.name,
             report=lambda p: display.progress(config.folder, p.step, p.loss, p.note))
         display.ended(config.folder, outcome.status, outcome.heldout_loss, outcome.reason)
-    return CODES.get(outcome.status) if outcome.status in CODES else STOPPED[outcome.reason]
+    # Preempted by a signal, or by --stop-at.
+    return CODES.get(outcome.status) if outcome.status in CODES else STOPPED.get(outcome.reason, PREEMPTED)
 
 
 def parse_overrides(words: list[str]) -> dict[str, str]:

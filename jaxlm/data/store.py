@@ -1,8 +1,9 @@
 """Token arrays on disk: one-dimensional Zarr 3 arrays written and read through TensorStore."""
 
+import contextlib
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class TokenWriter:
     def __init__(self, path: pathlib.Path, dtype: np.dtype) -> None:
         tensorstore = load_extra("tensorstore", "train")
         self._dtype = dtype
-        self._array = tensorstore.open(_spec(path, dtype), create=True).result()
+        with _one_line():
+            self._array = tensorstore.open(_spec(path, dtype), create=True).result()
         self._pending: list[np.ndarray] = []
         self._pending_tokens = 0
         self._written = 0
@@ -54,8 +56,9 @@ class TokenWriter:
             return
         joined = np.concatenate(self._pending)
         block, rest = joined[:count], joined[count:]
-        self._array = self._array.resize(exclusive_max=[self._written + count]).result()
-        self._array[self._written:self._written + count].write(block).result()
+        with _one_line():
+            self._array = self._array.resize(exclusive_max=[self._written + count]).result()
+            self._array[self._written:self._written + count].write(block).result()
         self._hash.update(block.tobytes())
         self._written += count
         self._pending, self._pending_tokens = [rest], len(rest)
@@ -116,3 +119,12 @@ def _spec(path: pathlib.Path, dtype: np.dtype) -> dict[str, Any]:
             "codecs": [{"name": "sharding_indexed", "configuration": chunks}],
         },
     }
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turns TensorStore's error for a fault of the disk, a `ValueError` of many lines, into an `OSError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(f"tokens cannot be written: {' '.join(str(error).split())[:300]}") from error

@@ -36,8 +36,16 @@ class Attention(nnx.Module):
 
     def __call__(self, x_NxD: jax.Array, *, batch: int, dropout_key: jax.Array | None) -> jax.Array:
         """Returns the branch's output (N, D) for N = batch * time rows, sequence after sequence."""
-        config, dtype = self.config, x_NxD.dtype
+        config = self.config
         weights_key, branch_key = split(dropout_key, 2)
+        q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = self.project(x_NxD, batch=batch)
+        y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=weights_key)
+        y_NxD = y_BxTxHxK.reshape(-1, config.query_width) @ self.output[...].astype(x_NxD.dtype)
+        return dropout(y_NxD, config.dropout, branch_key)
+
+    def project(self, x_NxD: jax.Array, *, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns queries (B, T, H, K), keys and values (B, T, G, K) as `attend` takes them."""
+        config, dtype = self.config, x_NxD.dtype
         # Matrices of (tokens, width) outside, four axes only inside: the weight gradients then
         # contract one axis and need no transposed copies on a CPU.
         heads = (batch, -1, config.heads, config.size_per_head)
@@ -49,9 +57,7 @@ class Attention(nnx.Module):
             q_BxTxHxK, k_BxTxGxK = self.query_norm(q_BxTxHxK), self.key_norm(k_BxTxGxK)
         if config.positions == "rope":
             q_BxTxHxK, k_BxTxGxK = rope.rotate(q_BxTxHxK), rope.rotate(k_BxTxGxK)
-        y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=weights_key)
-        y_NxD = y_BxTxHxK.reshape(-1, config.query_width) @ self.output[...].astype(dtype)
-        return dropout(y_NxD, config.dropout, branch_key)
+        return q_BxTxHxK, k_BxTxGxK, v_BxTxGxK
 
 
 def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
@@ -64,16 +70,30 @@ def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
     """
     batch, time, heads, size = q_BxTxHxK.shape
     groups = k_BxTxGxK.shape[2]
-    # The R query heads of a group are laid one after the other along time, M = R * T rows, so that keys
-    # and values are not repeated and one product of matrices serves the group.
     shared = heads // groups
-    q_BxTxGxRxK = (q_BxTxHxK * size**-0.5).reshape(batch, time, groups, shared, size)
-    q_BxMxGxK = q_BxTxGxRxK.transpose(0, 3, 1, 2, 4).reshape(batch, shared * time, groups, size)
-    scores_BxGxMxT = jnp.einsum("bmgk,btgk->bgmt", q_BxMxGxK, k_BxTxGxK, preferred_element_type=jnp.float32)
-    past_MxT = jnp.tile(jnp.tril(jnp.ones((time, time), bool)), (shared, 1))
-    scores_BxGxMxT = jnp.where(past_MxT, scores_BxGxMxT, jnp.finfo(jnp.float32).min)
+    scores_BxGxMxT = scores(q_BxTxHxK, k_BxTxGxK)
+    scores_BxGxMxT = jnp.where(past_mask(time, shared), scores_BxGxMxT, jnp.finfo(jnp.float32).min)
     weights_BxGxMxT = jax.nn.softmax(scores_BxGxMxT, axis=-1).astype(q_BxTxHxK.dtype)
     weights_BxGxMxT = dropout(weights_BxGxMxT, rate, dropout_key)
     y_BxMxGxK = jnp.einsum("bgmt,btgk->bmgk", weights_BxGxMxT, v_BxTxGxK)
     y_BxRxTxGxK = y_BxMxGxK.reshape(batch, shared, time, groups, size)
     return y_BxRxTxGxK.transpose(0, 2, 3, 1, 4).reshape(batch, time, heads, size)
+
+
+def scores(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array) -> jax.Array:
+    """Returns the float32 scores q k / sqrt(K) of all pairs, those of later keys too, (B, G, M, T).
+
+    The R = H / G query heads of a group are laid one after the other along time, M = R * T rows, so
+    that keys and values are not repeated and one product of matrices serves the group.
+    """
+    batch, time, heads, size = q_BxTxHxK.shape
+    groups = k_BxTxGxK.shape[2]
+    shared = heads // groups
+    q_BxTxGxRxK = (q_BxTxHxK * size**-0.5).reshape(batch, time, groups, shared, size)
+    q_BxMxGxK = q_BxTxGxRxK.transpose(0, 3, 1, 2, 4).reshape(batch, shared * time, groups, size)
+    return jnp.einsum("bmgk,btgk->bgmt", q_BxMxGxK, k_BxTxGxK, preferred_element_type=jnp.float32)
+
+
+def past_mask(time: int, shared: int) -> jax.Array:
+    """Returns which key each row of `scores` may see, (M, T) for M = shared * time."""
+    return jnp.tile(jnp.tril(jnp.ones((time, time), bool)), (shared, 1))

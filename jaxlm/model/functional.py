@@ -10,6 +10,7 @@ from flax import nnx
 from jaxlm.config import ConfigError, require
 from jaxlm.model import decoder
 from jaxlm.model.config import ModelConfig
+from jaxlm.model.layer_statistics import Probe, probe_decoder
 from jaxlm.params.info import ParamInfo
 
 Params = dict[str, Any]
@@ -82,6 +83,12 @@ def apply(config: ModelConfig, params: Params, tokens_BxT: jax.Array, *,
     """
     x_NxD = hidden(config, params, tokens_BxT, dropout_key=dropout_key)
     return unembed(config, params, x_NxD)
+
+
+def probe(config: ModelConfig, params: Params, tokens_BxT: jax.Array) -> Probe:
+    """Returns statistics of attention and residual stream by layer, without dropout; errors as in `apply`."""
+    _check_tokens(config, tokens_BxT)
+    return probe_decoder(_bind(config, params), tokens_BxT)
 
 
 def _bind(config: ModelConfig, params: Params) -> decoder.Decoder:

@@ -31,10 +31,12 @@ class PoolConfig:
     Attributes:
       workers: processes, each pinned to a core of its own; 0 for one per core at hand.
       platform: the JAX platform of the workers; the pool is made for "cpu".
+      mirrors: where the workers copy the rows of the records, of `jaxlm.train.mirrors.MIRRORS`.
     """
 
     workers: int = 0
     platform: str = "cpu"
+    mirrors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         configs.require(self.workers >= 0, "workers", self.workers, "must not be negative")
@@ -141,7 +143,8 @@ class Pool:
             waiting.remove(run)
             self._busy[worker] = run
             display.started(run.folder, updates=run.updates, first=run.parent.step if run.parent else 0)
-            line = json.dumps({"run": configs.to_dict(run), "study": self._study.name})
+            line = json.dumps({"run": configs.to_dict(run), "study": self._study.name,
+                               "mirrors": self._config.mirrors})
             self._workers[worker].stdin.write(line + "\n")
             self._workers[worker].stdin.flush()
 

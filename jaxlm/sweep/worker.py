@@ -13,6 +13,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+# Seconds for which a worker of a pool that was killed may still hold the run it has in hand.
+ORPHANS = 60.0
+
 
 def main() -> int:
     """Runs the worker until its input closes; returns the exit code."""
@@ -76,15 +79,17 @@ def _read_lines(stop: _Stop) -> Any:
 def _train(job: dict[str, Any], root: Path, data_root: Path, stop: _Stop) -> None:
     from jaxlm.config import ConfigError, from_dict
     from jaxlm.train import RunConfig, train
+    from scaling.errors import InputError
 
     def report(progress: Any) -> None:
         _say(event="progress", step=progress.step, loss=progress.loss, note=progress.note)
 
     try:
         config = from_dict(RunConfig, job["run"])
-        outcome = train(config, root, data_root, stop=stop, report=report, study=job["study"])
+        outcome = train(config, root, data_root, stop=stop, wait=ORPHANS, mirrors=job["mirrors"],
+                        report=report, study=job["study"])
         _say(event="done", status=outcome.status, loss=outcome.heldout_loss, reason=outcome.reason)
-    except ConfigError as error:
+    except (ConfigError, InputError) as error:
         _say(event="done", status="failed", loss=None, reason=str(error), mistake=True)
     except Exception as error:  # a run must not take the worker, and the runs after it, down
         import traceback

@@ -1,66 +1,135 @@
-"""Checkpoints of the training state by Orbax, asynchronous, committed atomically."""
+"""Checkpoints of the training state by Orbax: asynchronous, committed atomically, checked when read.
+
+Format 1, one Orbax item a step: {"params", "opt_state", "step", "checksum"}. The checksum came later than
+the format; a checkpoint without it is read unchecked. Orbax itself meets files that are missing or cut
+short, but returns wrong numbers without a word where a byte of a data file has changed (0.12).
+"""
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.config import ConfigError
+from jaxlm.train import keep
 from jaxlm.train.config import CheckpointConfig
 from jaxlm.train.state import TrainState
 
 
-@contextlib.contextmanager
-def open_checkpoints(folder: Path, config: CheckpointConfig) -> Iterator[Any]:
-    """Yields the Orbax manager of a run's folder; waits for saves under way when it closes."""
-    import orbax.checkpoint as ocp
-    from orbax.checkpoint import checkpoint_managers as policies
+class CheckpointError(OSError):
+    """A checkpoint cannot be written or read; the text is one line."""
 
-    keep = policies.AnyPreservationPolicy([policies.LatestN(config.latest),
-                                           policies.CustomSteps(list(config.keep))])
-    options = ocp.CheckpointManagerOptions(preservation_policy=keep, cleanup_tmp_directories=True)
-    manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
+
+def checkpoint_folder(root: Any, run: str) -> Any:
+    """Returns where the checkpoints of `run` lie under `root`, an `epath.Path`.
+
+    Raises `ConfigError` for a place that Orbax cannot save to.
+    """
+    from etils import epath
+
+    scheme = re.match(r"^([a-z0-9+.-]+)://", str(root))
+    if scheme and scheme[1] != "gs":
+        raise ConfigError(f"checkpoints = {str(root)!r}: Orbax saves to local folders and gs://; "
+                          "name one with --checkpoints")
+    path = epath.Path(str(root)) / run / "checkpoints"
+    return path if scheme else path.absolute()
+
+
+@contextlib.contextmanager
+def open_checkpoints(folder: Any, config: CheckpointConfig) -> Iterator[Any]:
+    """Yields the Orbax manager of a checkpoint folder; waits for saves under way when it closes."""
+    import orbax.checkpoint as ocp
+
+    # Orbax writes and reads a checkpoint's metrics only where it is told of a best one.
+    best = {"best_fn": keep.heldout_loss, "best_mode": "min"} if config.best else {}
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=keep.policy(config), cleanup_tmp_directories=True, **best)
+    with _one_line(f"checkpoints in {folder}"):
+        manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
     finally:
-        manager.wait_until_finished()
-        manager.close()
+        with _one_line(f"checkpoints in {folder}"):
+            manager.wait_until_finished()
+            manager.close()
 
 
-def save(manager: Any, step: int, state: TrainState) -> None:
-    """Starts saving `state`; returns once its values are safe from being donated."""
-    import orbax.checkpoint as ocp
+def save(manager: Any, step: int, state: TrainState, *, heldout_loss: float | None = None) -> None:
+    """Starts saving `state`; returns once its values are safe from being donated.
 
-    if step not in manager.all_steps():
-        manager.save(step, args=ocp.args.StandardSave(state._asdict()), force=True)
-
-
-def restore(folder: Path, step: int | None, target: TrainState) -> TrainState | None:
-    """Returns the state saved after `step` updates (None: the newest), placed like `target`.
-
-    Returns None where the folder has no checkpoint and `step` is None. Raises `ConfigError` where the
-    step is not there or its arrays are of another model.
+    `heldout_loss` is that of `state` where it was evaluated; `CheckpointConfig.best` goes by it.
     """
     import orbax.checkpoint as ocp
 
-    root = (folder / "checkpoints").absolute()
-    if not root.is_dir():
-        if step is None:
-            return None
-        raise ConfigError(f"parent.step = {step}: run {folder.name} has no checkpoints; train it first")
-    with ocp.CheckpointManager(root, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        steps = sorted(manager.all_steps())
-        if step is None and not steps:
-            return None
-        if step is not None and step not in steps:
-            raise ConfigError(f"parent.step = {step}: run {folder.name} has checkpoints at {steps}; train it first")
-        chosen = steps[-1] if step is None else step
-        _check_same_model(root / str(chosen) / "default", target)
-        return TrainState(**manager.restore(chosen, args=ocp.args.StandardRestore(target._asdict())))
+    if step not in manager.all_steps():
+        tree = state._asdict() | {"checksum": _checksum(state)}
+        with _one_line(f"checkpoint {step}"):  # an earlier save that failed says so here
+            metrics = None if heldout_loss is None else {keep.HELDOUT: heldout_loss}
+            manager.save(step, args=ocp.args.StandardSave(tree), metrics=metrics, force=True)
+
+
+def finish(manager: Any) -> None:
+    """Waits until the saves under way are committed; raises `CheckpointError` where one failed."""
+    with _one_line("checkpoint"):
+        manager.wait_until_finished()
+
+
+def steps(folder: Any) -> list[int]:
+    """Returns the steps of the committed checkpoints of a folder, rising."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def restore(folder: Any, step: int, target: TrainState) -> TrainState:
+    """Returns the state saved after `step` updates, placed like `target`.
+
+    Raises `CheckpointError` where it cannot be read or its values have changed since they were saved,
+    `ConfigError` where its arrays are of another model.
+    """
+    import orbax.checkpoint as ocp
+
+    with _one_line(f"checkpoint {step} in {folder.parent.name} is damaged"):
+        with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+            saved = _saved_tree(folder / str(step) / "default")
+            _check_same_model(saved, target, f"checkpoint {folder.parent.name}/{step}")
+            wanted = target._asdict()
+            if "checksum" in saved:
+                shape = jax.eval_shape(_checksum, target)
+                wanted["checksum"] = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=target.step.sharding)
+            tree = manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        checksum = tree.pop("checksum", None)
+        state = TrainState(**tree)
+        if checksum is not None and not np.array_equal(checksum, _checksum(state)):
+            names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+            wrong = np.flatnonzero(np.asarray(checksum) != np.asarray(_checksum(state)))
+            raise ValueError(f"other values than were saved in {', '.join(names[i] for i in wrong)}")
+    return state
+
+
+def restore_newest(folder: Any, target: TrainState) -> tuple[TrainState | None, dict[int, str]]:
+    """Returns the newest state that can be read (None: there is none), and {step: why} of damaged newer ones."""
+    damaged: dict[int, str] = {}
+    for step in reversed(steps(folder)):
+        try:
+            return restore(folder, step, target), damaged
+        except CheckpointError as error:
+            damaged[step] = str(error)
+    return None, damaged
+
+
+def set_aside(folder: Any, step: int) -> str:
+    """Moves a damaged checkpoint out of Orbax's sight; returns its new place within the run."""
+    aside = folder.parent / "damaged"
+    aside.mkdir(parents=True, exist_ok=True)
+    name = f"{step}-{sum(1 for path in aside.iterdir() if path.name.startswith(f'{step}-'))}"
+    (folder / str(step)).rename(aside / name)
+    return f"damaged/{name}"
 
 
 def params_digest(params: Any) -> str:
@@ -73,16 +142,50 @@ def params_digest(params: Any) -> str:
     return digest.hexdigest()
 
 
-def _check_same_model(path: Path, target: TrainState) -> None:
+@jax.jit
+def _checksum(state: TrainState) -> jax.Array:
+    """Returns uint32 [arrays]: per array the sum of its bits times an odd number for each place, modulo 2^32.
+
+    A sum of whole numbers has no order, so it is the same on every mesh; one changed bit always shows.
+    """
+    return jnp.stack([_array_checksum(leaf) for leaf in jax.tree.leaves(state)])
+
+
+def _array_checksum(array: jax.Array) -> jax.Array:
+    bits = array.view(f"uint{8 * array.dtype.itemsize}").astype(jnp.uint32)
+    place, stride = jnp.zeros(array.shape, jnp.uint32), 1
+    for axis in reversed(range(array.ndim)):
+        place += jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis) * np.uint32(stride % 2**32)
+        stride *= array.shape[axis]
+    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+
+
+@contextlib.contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Turns whatever Orbax and TensorStore raise about files into one line."""
+    try:
+        yield
+    except (ConfigError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{what}: {text[:200] or type(error).__name__}") from error
+
+
+def _saved_tree(path: Any) -> Any:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(path).item_metadata.tree
-    shapes = {jax.tree_util.keystr(p, simple=True, separator="/"): tuple(leaf.shape)
-              for p, leaf in jax.tree_util.tree_leaves_with_path(saved["params"])}
-    wanted = {jax.tree_util.keystr(p, simple=True, separator="/"): tuple(leaf.shape)
-              for p, leaf in jax.tree_util.tree_leaves_with_path(target.params)}
+        return checkpointer.metadata(path).item_metadata.tree
+
+
+def _check_same_model(saved: Any, target: TrainState, name: str) -> None:
+    shapes, wanted = ({jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+                       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+                      for tree in (saved["params"], target.params))
     if shapes != wanted:
-        name = sorted(key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key))[0]
-        raise ConfigError(f"checkpoint {path.parent.parent.parent.name}/{path.parent.name} is of another model: "
-                          f"{name} has shape {shapes.get(name)}, this run's has {wanted.get(name)}")
+        key = sorted(key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key))[0]
+        raise ConfigError(f"{name} is of another model: {key} has shape {shapes.get(key)}, "
+                          f"this run's has {wanted.get(key)}")

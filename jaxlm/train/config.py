@@ -48,26 +48,56 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When to save parameters, optimizer state and step.
+    """When to save parameters, optimizer state and step, and which checkpoints are kept.
 
     Attributes:
       every: updates between checkpoints; 0 saves after the last update only.
       latest: how many of the newest checkpoints are kept.
+      keep_every: checkpoints at its multiples (updates made) are kept for good; 0 for none.
+      best: how many of those with the lowest held-out loss are kept; a checkpoint that was not
+        evaluated is none of them.
       keep: further steps (updates made) that are saved and kept for good, for branches to start from.
     """
 
     every: int = 0
     latest: int = 2
+    keep_every: int = 0
+    best: int = 0
     keep: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         config.require(self.every >= 0, "checkpoint.every", self.every, "must not be negative")
         config.require(self.latest >= 1, "checkpoint.latest", self.latest, "must be at least 1")
+        config.require(self.keep_every >= 0, "checkpoint.keep_every", self.keep_every, "must not be negative")
+        config.require(self.best >= 0, "checkpoint.best", self.best, "must not be negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnosticsConfig:
+    """When to measure what `jaxlm.train.diagnostics` lists, and on how much.
+
+    Attributes:
+      every: updates between rows; 0 for none, and a step that computes none of it. Each row ends a chunk.
+        100 costs about 1% of a step, measured there.
+      sequences: with accumulation 1, the sequences of the next batch whose gradients are taken one by
+        one for the noise scale; 0 for none. More of them give a steadier estimate at the cost of
+        1 / batch of a step each. With accumulation the micro-batches serve, at no cost.
+    """
+
+    every: int = 0
+    sequences: int = 4
+
+    def __post_init__(self) -> None:
+        config.require(self.every >= 0, "diagnostics.every", self.every, "must not be negative")
+        config.require(self.sequences >= 0, "diagnostics.sequences", self.sequences, "must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that determines a run; two runs of equal configuration have equal results.
+
+    The mesh says where a run lies, not what it is: it is no part of the run's identity, so a run may go
+    on over other devices (its results then agree to rounding, and a warning says so).
 
     Attributes:
       name: the readable part of the run's folder name.
@@ -97,6 +127,7 @@ class RunConfig:
     schedule: ScheduleConfig = Constant(peak_lr=1e-3, warmup=0)
     evaluation: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     mesh: MeshConfig = MeshConfig()
     parent: Parent | None = None
 
@@ -119,10 +150,21 @@ class RunConfig:
                 f"each of the {self.accumulation} micro-batches must be divisible by mesh.data * mesh.fsdp = {shards}")
         require(self.evaluation.sequences % shards == 0, "evaluation.sequences", self.evaluation.sequences,
                 f"must be divisible by mesh.data * mesh.fsdp = {shards}")
+        if self.diagnostics.every and self.accumulation == 1:
+            require(self.diagnostics.sequences <= self.batch, "diagnostics.sequences", self.diagnostics.sequences,
+                    f"must not exceed batch = {self.batch}")
+            require(self.diagnostics.sequences % shards == 0, "diagnostics.sequences", self.diagnostics.sequences,
+                    f"must be divisible by mesh.data * mesh.fsdp = {shards}")
         require(self.data.sequence <= self.model.sequence, "data.sequence", self.data.sequence,
                 f"must not exceed model.sequence = {self.model.sequence}")
         require(all(0 < step <= self.updates for step in self.checkpoint.keep), "checkpoint.keep",
                 self.checkpoint.keep, f"each step must lie in 1..updates = {self.updates}")
+        saves, evaluates = self.checkpoint.every, self.evaluation.every
+        require(not self.checkpoint.keep_every or (saves > 0 and self.checkpoint.keep_every % saves == 0),
+                "checkpoint.keep_every", self.checkpoint.keep_every, f"must be a multiple of checkpoint.every = {saves}")
+        require(not self.checkpoint.best or (saves > 0 and evaluates > 0 and saves % evaluates == 0),
+                "checkpoint.best", self.checkpoint.best, f"each checkpoint must be evaluated: evaluation.every = "
+                f"{evaluates} must divide checkpoint.every = {saves}, neither 0")
         require(self.parent is None or self.parent.step < self.updates, "parent.step",
                 self.parent and self.parent.step, f"must be below updates = {self.updates}")
         self.schedule.build(self.updates)  # raises where warm-up or decay do not fit the run
@@ -142,6 +184,13 @@ class RunConfig:
         return self.batch * self.data.sequence
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration as a dict without the mesh: what the run is known and recorded by."""
+        data = config.to_dict(config.from_dict(RunConfig, config.to_dict(self)))
+        del data["mesh"]
+        return data
+
+    @property
     def folder(self) -> str:
-        """The run's folder name: readable, with a hash of the whole configuration."""
-        return f"{self.name}-{config.config_hash(self)}"
+        """The run's folder name: readable, with a hash of its identity."""
+        return f"{self.name}-{config.config_hash(self.identity)}"

@@ -1,11 +1,11 @@
 """Trains one run: restores or starts it, drives the compiled step, keeps its record.
 
-Everything that touches the host stands here: files, clock, signals, progress.
+Everything that touches the host while a run trains stands here: files, clock, signals, progress.
 """
 
-import dataclasses
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +14,29 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlm import config as configs
-from jaxlm import data, model, schedules
+from jaxlm import schedules
 from jaxlm.train import checkpoint as checkpoints
+from jaxlm.train import start
 from jaxlm.train.conditions import conditions, differing
 from jaxlm.train.config import RunConfig
-from jaxlm.train.lock import run_lock
+from jaxlm.train.mirrors import check_mirrors, open_mirrors
 from jaxlm.train.rows import Chunk, Diverged, Progress, RowWriter
-from jaxlm.train.state import TrainState, abstract_state, init_state
-from jaxlm.train.step import CompiledStep, StepConfig, make_step
+from jaxlm.train.start import Job, Outcome
+from jaxlm.train.state import TrainState
 from scaling import record
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a call of `train` ended: status as in the record, the last step, the held-out loss."""
-
-    status: str
-    step: int
-    heldout_loss: float | None = None
-    reason: str | None = None
+from scaling.record.files import folder as open_folder
 
 
 def train(
     config: RunConfig,
-    root: Path,
+    root: str | Path,
     data_root: Path,
     *,
+    checkpoint_root: str | Path | None = None,
     stop: Callable[[], str | None] = lambda: None,
+    stop_at: int | None = None,
+    wait: float = 0.0,
+    mirrors: Sequence[str] = (),
     report: Callable[[Progress], None] = lambda progress: None,
     study: str = "",
 ) -> Outcome:
@@ -50,7 +46,11 @@ def train(
       config: the run.
       root: the folder that holds the runs of a study, the parent's among them.
       data_root: where prepared token arrays lie.
+      checkpoint_root: the folder that holds the checkpoints of a study, a folder a run; `root` by default.
       stop: asked between chunks; a text (the signal's name) saves the state and ends the call.
+      stop_at: the number of updates, exactly, after which the state is saved and the call ends.
+      wait: seconds to wait for another process that holds the run.
+      mirrors: of `jaxlm.train.mirrors.MIRRORS`, where rows are copied once they are on record.
       report: called after each chunk.
       study: the study's name, for the record.
 
@@ -59,117 +59,80 @@ def train(
 
     Raises:
       ConfigError: a mistake in the configuration, a corpus or checkpoint that does not fit.
+      OSError: records or checkpoints that cannot be written or read; the record says why, if it can.
     """
-    root, folder = Path(root), Path(root) / config.folder
-    # Corpus, parent and mesh are checked before anything of the run is written.
-    dataset = data.open_dataset(config.data, data_root)
-    _check_data(config, dataset)
-    parent = _check_parent(config, root, dataset.digest)
-    compiled = make_step(step_config(config))
-    with run_lock(folder):
-        if (folder / "run.json").exists():
-            done = _existing(config, folder, dataset.digest)
-            if done is not None:
-                return done
-        rates = schedules.as_array(config.schedule.build(config.updates), config.updates)
-        record.create(folder, identity(config, dataset, study), rates,
+    configs.require(stop_at is None or 0 < stop_at <= config.updates, "stop_at", stop_at,
+                    f"must lie in 1..updates = {config.updates}")
+    check_mirrors(mirrors)
+    root = open_folder(root)
+    job = start.prepare(config, root, data_root, root if checkpoint_root is None else checkpoint_root)
+    with record.run_lock(job.folder, wait=wait) as hold:
+        done = start.ended(job)
+        if done is not None:
+            return done
+        record.create(job.folder, start.identity(config, job.dataset, study), job.rates,
                       schedules.provenance(config.schedule, config.updates))
+        status, mirrored = "failed", None
         try:
-            return _train_locked(config, compiled, folder, parent=parent, dataset=dataset, rates=rates,
-                                 stop=stop, report=report)
+            state, writer = _start_attempt(job, hold=hold, mirrors=mirrors, report=report)
+            mirrored = writer.mirrors
+            outcome = _finish_attempt(job, state, writer, stop=stop, stop_at=stop_at or config.updates)
+            status = outcome.status
+            return outcome
+        except record.LeaseLost:
+            raise  # the record is another process's now
         except BaseException as error:
-            state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
-            record.set_status(folder, state, reason=f"{type(error).__name__}: {error}".splitlines()[0])
+            status = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with contextlib.suppress(OSError):  # a full disk, say, which is what `error` tells
+                record.set_status(job.folder, status, reason=f"{type(error).__name__}: {error}".splitlines()[0])
             raise
+        finally:
+            if mirrored:
+                mirrored.close(status)
 
 
-def identity(config: RunConfig, dataset: Any, study: str) -> dict[str, Any]:
-    """Returns the part of run.json that never changes."""
-    counts = model.parameter_counts(config.model)
-    return {
-        "name": config.folder,
-        "study": study,
-        "seed": config.seed,
-        "parent": None if config.parent is None else configs.to_dict(config.parent),
-        "config": configs.to_dict(config),
-        "config_hash": configs.config_hash(config),
-        "params": {"total": counts.total, "non_embedding": counts.non_embedding, "with_head": counts.with_head},
-        "tokens_per_update": config.tokens_per_update,
-        "flops_per_token": model.flops_per_token(config.model, config.data.sequence),
-        "corpus": {"name": dataset.name, "digest": dataset.digest},
-        "loss_unit": "nats/token",
-        "bytes_per_token": dataset.bytes_per_token,
-    }
+def _start_attempt(
+    job: Job, *, hold: record.Hold, mirrors: Sequence[str], report: Callable[[Progress], None]
+) -> tuple[TrainState, RowWriter]:
+    """Restores or makes the state, records the start and tells what a person should know of it."""
+    config, folder = job.config, job.folder
+    state, damaged = start.starting_state(job)
+    measured = conditions(config.mesh.shape) | {"first_step": int(state.step)}
+    if damaged:
+        measured["damaged_checkpoints"] = [{"step": step, "reason": why} for step, why in damaged.items()]
+
+    def tell(note: str) -> None:
+        report(Progress(step=measured["first_step"], updates=config.updates, loss=None, note=note))
+
+    for note in _notes(job, measured):
+        tell(note)
+    attempt = record.start_attempt(folder, measured)
+    for step in damaged:  # once their loss is on record; a save of the same step needs the place
+        checkpoints.set_aside(job.checkpoints, step)
+    return state, RowWriter(config=config, folder=folder, attempt=attempt, rates=job.rates, report=report, hold=hold,
+                            mirrors=open_mirrors(mirrors, folder, config.identity, attempt, warn=tell))
 
 
-def _check_data(config: RunConfig, dataset: Any) -> None:
-    configs.require(dataset.vocabulary <= config.model.vocabulary, "model.vocabulary", config.model.vocabulary,
-                    f"must be at least the tokenizer's {dataset.vocabulary}")
-    # Asked for at the first evaluation, which may be after the last update.
-    configs.require(config.evaluation.sequences <= dataset.heldout_windows, "evaluation.sequences",
-                    config.evaluation.sequences, f"the held-out split has {dataset.heldout_windows} windows of "
-                    f"data.sequence = {config.data.sequence}")
-
-
-def _existing(config: RunConfig, folder: Path, digest: str) -> Outcome | None:
-    """Returns the outcome of a run that has already ended; checks the corpus of one that has not."""
-    run = record.read(folder)
-    recorded = run.identity["corpus"]["digest"]
-    configs.require(recorded == digest, "corpus digest", digest,
-                    f"run {folder.name} was recorded on {recorded}; its text has changed since")
-    if run.status["state"] == "finished":
-        return Outcome(status="finished", step=config.updates, heldout_loss=run.status["result"]["heldout_loss"])
-    if run.status["state"] == "diverged":
-        return Outcome(status="diverged", step=int(run.metrics["step"][-1]) + 1, reason=run.status["reason"])
-    return None
-
-
-def _check_parent(config: RunConfig, root: Path, digest: str) -> Path | None:
-    """Returns the parent's folder after checking that this run may go on from it."""
-    if config.parent is None:
-        return None
-    folder = root / config.parent.run
-    configs.require((folder / "run.json").exists(), "parent.run", config.parent.run,
-                    f"no such run in {root}; train it first")
-    parent = record.read(folder).identity
-    own = configs.to_dict(config)
-    for key in ("model", "data", "optimizer", "batch", "accumulation", "seed", "z_loss", "clip_norm"):
-        configs.require(parent["config"][key] == own[key], key, own[key],
-                        f"must be the parent's, {parent['config'][key]!r}: {config.parent.run}")
-    configs.require(parent["corpus"]["digest"] == digest, "corpus digest", digest,
-                    f"the parent {config.parent.run} was trained on {parent['corpus']['digest']}")
-    return folder
-
-
-def _train_locked(
-    config: RunConfig, compiled: CompiledStep, folder: Path, *, parent: Path | None, dataset: Any, rates: np.ndarray,
-    stop: Callable[[], str | None], report: Callable[[Progress], None],
+def _finish_attempt(
+    job: Job, state: TrainState, writer: RowWriter, *, stop: Callable[[], str | None], stop_at: int
 ) -> Outcome:
-    state = _starting_state(config, compiled, folder, parent)
-    start = int(state.step)
-    measured = conditions(config.mesh.shape)
-    # A branch goes on from its parent's conditions as a resumed run does from its own.
-    attempts = record.read(folder).attempts or (record.read(parent).attempts if parent else ())
-    if start and attempts:
-        for line in differing(attempts[-1], measured):
-            report(Progress(step=start, updates=config.updates, loss=None,
-                            note=f"resumed under other conditions, not bit for bit: {line}"))
-    attempt = record.start_attempt(folder, measured | {"first_step": start})
-    writer = RowWriter(config=config, folder=folder, attempt=attempt, rates=rates, report=report)
-    with checkpoints.open_checkpoints(folder, config.checkpoint) as manager:
+    """Trains to the end or a stop, saves the state and records how the run stands."""
+    config, folder = job.config, job.folder
+    with checkpoints.open_checkpoints(job.checkpoints, config.checkpoint) as manager:
         try:
-            state, step, stopped = _drive(config, compiled, state, dataset=dataset, writer=writer,
-                                 manager=manager, stop=stop)
+            state, step, stopped = _drive(job, state, writer=writer, manager=manager, stop=stop, stop_at=stop_at)
         except Diverged as reason:
             writer.flush()
             record.set_status(folder, "diverged", reason=str(reason))
             return Outcome(status="diverged", step=writer.next_step, reason=str(reason))
         writer.flush()  # metrics up to step k are durable before checkpoint k
-        checkpoints.save(manager, step, state)
-        manager.wait_until_finished()
+        checkpoints.save(manager, step, state, heldout_loss=writer.evaluated.get(step))
+        checkpoints.finish(manager)
+    writer.hold.check()
     if step < config.updates:
-        record.set_status(folder, "preempted", reason=stopped)
-        return Outcome(status="preempted", step=step, reason=stopped)
+        reason = stopped or f"stopped at update {step} as asked"
+        record.set_status(folder, "preempted", reason=reason)
+        return Outcome(status="preempted", step=step, reason=reason)
     loss = float(record.read(folder).metrics["heldout_loss"][-1])
     record.set_status(folder, "finished", result={
         "updates": step, "tokens": step * config.tokens_per_update, "heldout_loss": loss,
@@ -177,35 +140,29 @@ def _train_locked(
     return Outcome(status="finished", step=step, heldout_loss=loss)
 
 
-def step_config(config: RunConfig) -> StepConfig:
-    """Returns what the compiled step of a run depends on: rates, weight decay and seeds are not in it."""
-    return StepConfig(
-        model=config.model, optimizer=dataclasses.replace(config.optimizer, weight_decay=0.0),
-        clip_norm=config.clip_norm, z_loss=config.z_loss, accumulation=config.accumulation, mesh=config.mesh)
-
-
-def _starting_state(config: RunConfig, compiled: CompiledStep, folder: Path, parent: Path | None) -> TrainState:
-    """The run's own newest checkpoint, else its parent's at the branch, else a fresh state."""
-    target = abstract_state(config.model, compiled.tx, compiled.mesh)
-    state = checkpoints.restore(folder, None, target)
-    if state is None and parent is not None:
-        state = checkpoints.restore(parent, config.parent.step, target)
-    if state is None:
-        state = init_state(config.model, compiled.tx, mesh=compiled.mesh, seed=config.seed)
-    return state
+def _notes(job: Job, measured: dict[str, Any]) -> list[str]:
+    """What a person should know of this start: damaged checkpoints, other conditions than before."""
+    notes = [f"{entry['reason']}; going on from update {measured['first_step']}"
+             for entry in measured.get("damaged_checkpoints", ())]
+    # A branch goes on from its parent's conditions as a resumed run does from its own.
+    attempts = record.read(job.folder).attempts or (record.read(job.parent).attempts if job.parent else ())
+    if measured["first_step"] and attempts:
+        notes += [f"resumed under other conditions, not bit for bit: {line}"
+                  for line in differing(attempts[-1], measured)]
+    return notes
 
 
 def _drive(
-    config: RunConfig, compiled: CompiledStep, state: TrainState, *, dataset: Any, writer: RowWriter,
-    manager: Any, stop: Callable[[], str | None],
+    job: Job, state: TrainState, *, writer: RowWriter, manager: Any, stop: Callable[[], str | None], stop_at: int
 ) -> tuple[TrainState, int, str | None]:
     """Runs chunks up to the end or a stop; returns the state, the updates made and what stopped it."""
+    config, dataset, compiled = job.config, job.dataset, job.compiled
     step, pending, heldout, stopped = int(state.step), None, None, None
     # On the mesh like the flag that each call returns: a host value would compile the step a second time.
     healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
     seed, weight_decay = np.uint32(config.seed), np.float32(config.optimizer.weight_decay)
-    while step < config.updates and not (stopped := stop()):
-        count = min(config.chunk, _next_event(config, step) - step)
+    while step < stop_at and not (stopped := stop()):
+        count = min(config.chunk, _next_event(config, step) - step, stop_at - step)
         batches = _batches(config, dataset, step, count)
         lrs = np.zeros(config.chunk, np.float32)
         lrs[:count] = writer.rates[step:step + count]
@@ -222,9 +179,11 @@ def _drive(
             if _is_due(step, config.evaluation.every) or step == config.updates:
                 heldout = _heldout_batches(config, dataset) if heldout is None else heldout
                 writer.heldout(float(compiled.heldout_loss(state.params, heldout)))
+            if _is_due(step, config.diagnostics.every):
+                writer.diagnose(compiled.diagnose(state.params, *_diagnosed(config, dataset, step), np.int32(step), seed))
             if (_is_due(step, config.checkpoint.every) or step in config.checkpoint.keep) and step < config.updates:
                 writer.flush()
-                checkpoints.save(manager, step, state)
+                checkpoints.save(manager, step, state, heldout_loss=writer.evaluated.get(step))
     if pending is not None:
         writer.settle(pending)
     return state, step, stopped
@@ -235,9 +194,10 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _next_event(config: RunConfig, step: int) -> int:
-    """The first step after `step` at which the host evaluates, saves or ends."""
+    """The first step after `step` at which the host evaluates, diagnoses, saves or ends."""
     events = [config.updates, *(keep for keep in config.checkpoint.keep if keep > step)]
-    events += [(step // every + 1) * every for every in (config.evaluation.every, config.checkpoint.every) if every]
+    intervals = (config.evaluation.every, config.diagnostics.every, config.checkpoint.every)
+    events += [(step // every + 1) * every for every in intervals if every]
     return min(events)
 
 
@@ -248,6 +208,14 @@ def _batches(config: RunConfig, dataset: Any, step: int, count: int) -> np.ndarr
     for i in range(count):
         batches[i] = dataset.batch(step + i, config.batch).reshape(shape[1:])
     return batches
+
+
+def _diagnosed(config: RunConfig, dataset: Any, step: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The first micro-batch of batch `step` [B, T + 1], and sequences of it [C, P, T + 1], P data shards."""
+    batch = dataset.batch(step, config.batch)
+    count = 0 if config.accumulation > 1 else config.diagnostics.sequences
+    sequences = batch[:count].reshape(-1, config.mesh.batch_shards, batch.shape[1]) if count else None
+    return batch[:config.microbatch], sequences
 
 
 def _heldout_batches(config: RunConfig, dataset: Any) -> np.ndarray:

@@ -19,14 +19,15 @@ from jaxlm import losses, model
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, set_rates
 from jaxlm.parallel import MeshConfig, batch_spec, make_mesh
+from jaxlm.train.diagnostics import StateDiagnostics, StepDiagnostics, block_rms, sequence_grad_sq, squared_norm
 from jaxlm.train.state import TrainState, run_optimizer, state_shardings
 
-# Purposes that random keys are folded with; dropout is the only one inside a step.
-DROPOUT = 1
+# Purposes that random keys are folded with.
+DROPOUT, DIAGNOSTICS = 1, 2
 
 
 class Metrics(NamedTuple):
-    """What one update reports, float32 scalars (arrays of them for a chunk).
+    """What one update reports, float32 scalars (with a leading axis for a chunk).
 
     Attributes:
       train_loss: cross-entropy of the batch before the update, nats per token, without z-loss.
@@ -34,6 +35,7 @@ class Metrics(NamedTuple):
       grad_l1: l1 norm of the whole gradient before clipping.
       update_rms: root mean square of the change of the parameters, learning rate included.
       param_rms: root mean square of the parameters after the update.
+      diagnostics: norms by block and of micro-batches; None where diagnostics are off.
     """
 
     train_loss: jax.Array
@@ -41,6 +43,11 @@ class Metrics(NamedTuple):
     grad_l1: jax.Array
     update_rms: jax.Array
     param_rms: jax.Array
+    diagnostics: StepDiagnostics | None = None
+
+
+# Every metric that is always there.
+SCALARS = Metrics._fields[:-1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,7 @@ class StepConfig:
     z_loss: float
     accumulation: int
     mesh: MeshConfig
+    diagnostics: bool = False
 
 
 def loss_fn(
@@ -94,24 +102,35 @@ def update(
 
     if config.accumulation == 1:
         loss, grads = microbatch(jnp.int32(0), batch_AxBxS[0])
+        small_grad_sq = None
     else:
         def accumulate(total: Any, item: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, microbatch(*item)), None
+            after = jax.tree.map(jnp.add, total, microbatch(*item))
+            if not config.diagnostics:
+                return after, None
+            # From the sums and not from the gradients, whose second use would change how XLA adds them up
+            # and with it the last bits of the run.
+            return after, squared_norm(jax.tree.map(jnp.subtract, jax.lax.optimization_barrier(after[1]), total[1]))
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        total, _ = jax.lax.scan(accumulate, zero, (jnp.arange(config.accumulation), batch_AxBxS))
+        total, squares = jax.lax.scan(accumulate, zero, (jnp.arange(config.accumulation), batch_AxBxS))
         loss, grads = jax.tree.map(lambda x: x / config.accumulation, total)
+        small_grad_sq = squares.mean() if config.diagnostics else None
 
     opt_state = set_rates(state.opt_state, lr=lr, weight_decay=weight_decay)
     updates, opt_state = tx.update(grads, opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    diagnostics = None
+    if config.diagnostics:
+        diagnostics = StepDiagnostics(block_rms(updates, model.param_infos(config.model)), small_grad_sq)
     metrics = Metrics(
         train_loss=loss,
         grad_l2=optax.global_norm(grads),
         grad_l1=sum(jnp.sum(jnp.abs(g)) for g in jax.tree.leaves(grads)),
         update_rms=optax.global_norm(updates) / size**0.5,
         param_rms=optax.global_norm(params) / size**0.5,
+        diagnostics=diagnostics,
     )
     return TrainState(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
@@ -150,7 +169,11 @@ def run_chunk(
         healthy = jnp.isfinite(jnp.stack([new.train_loss, new.grad_l2, new.param_rms])).all()
         return index + 1, state, healthy, metrics
 
-    empty = Metrics(*(jnp.zeros(length) for _ in Metrics._fields))
+    empty = Metrics(*(jnp.zeros(length) for _ in SCALARS))
+    if config.diagnostics:
+        blocks_KxB = jnp.zeros((length, config.model.layers + 2))
+        small_K = jnp.zeros(length) if config.accumulation > 1 else None
+        empty = empty._replace(diagnostics=StepDiagnostics(blocks_KxB, small_K))
     made, state, healthy, metrics = jax.lax.while_loop(go_on, body, (jnp.int32(0), state, healthy, empty))
     return state, healthy, made, metrics
 
@@ -164,6 +187,33 @@ def heldout_loss(params: Any, batches_MxBxS: jax.Array, *, config: StepConfig) -
     return total / batches_MxBxS.shape[0]
 
 
+def diagnose(
+    params: Any, batch_BxS: jax.Array, sequences_CxPxS: jax.Array | None, step: jax.Array, seed: jax.Array, *,
+    config: StepConfig,
+) -> StateDiagnostics:
+    """Returns what the table in `jaxlm.train.diagnostics` says of the state after `step` updates.
+
+    Args:
+      params: the parameters.
+      batch_BxS: a micro-batch for attention and residual stream.
+      sequences_CxPxS: C * P sequences whose gradients are taken one by one; None for none.
+      step: updates made; folded into the key of dropout.
+      seed: the run's.
+      config: the static part.
+    """
+    found = StateDiagnostics(
+        block_param_rms=block_rms(params, model.param_infos(config.model)),
+        probe=model.probe(config.model, params, batch_BxS[:, :-1]), small_grad_sq=None)
+    if sequences_CxPxS is None:
+        return found
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DIAGNOSTICS), step)
+
+    def gradient(batch_BxS: jax.Array, dropout_key: jax.Array) -> Any:
+        return jax.grad(loss_fn, has_aux=True)(params, batch_BxS, dropout_key, config)[0]
+
+    return found._replace(small_grad_sq=sequence_grad_sq(gradient, sequences_CxPxS, key))
+
+
 class CompiledStep(NamedTuple):
     """The jitted functions of one `StepConfig`, on its mesh."""
 
@@ -171,6 +221,7 @@ class CompiledStep(NamedTuple):
     tx: optax.GradientTransformation
     run_chunk: Callable[..., tuple[TrainState, jax.Array, jax.Array, Metrics]]
     heldout_loss: Callable[[Any, jax.Array], jax.Array]
+    diagnose: Callable[..., StateDiagnostics]
 
 
 @functools.lru_cache(maxsize=8)
@@ -191,4 +242,10 @@ def make_step(config: StepConfig) -> CompiledStep:
         in_shardings=(shardings.params, NamedSharding(mesh, batch_spec(1))),
         out_shardings=whole,
     )
-    return CompiledStep(mesh=mesh, tx=tx, run_chunk=chunk, heldout_loss=evaluate)
+    observe = jax.jit(
+        functools.partial(diagnose, config=config),
+        in_shardings=(shardings.params, NamedSharding(mesh, batch_spec()), NamedSharding(mesh, batch_spec(1)),
+                      whole, whole),
+        out_shardings=whole,
+    )
+    return CompiledStep(mesh=mesh, tx=tx, run_chunk=chunk, heldout_loss=evaluate, diagnose=observe)

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
 from scaling.errors import InputError
-from scaling.record import files, schema, writer
+from scaling.record import diagnostics, files, schema, writer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,18 +16,24 @@ class Run:
     """One run as read from its folder.
 
     `metrics` holds one array [rows] for each name of `schema.METRICS`, ordered by step: int64 for
-    step and tokens, float64 elsewhere with NaN for null. `notes` says what the reader met: values
-    of an earlier attempt that differ, lines it could not read, steps without a row.
+    step and tokens, float64 elsewhere with NaN for null. `diagnostics` does so for each name of
+    `schema.DIAGNOSTICS`, [rows, entries] for lists, without rows where none were recorded. `notes`
+    says what the reader met: values of an earlier attempt that differ, lines it could not read, steps
+    without a row. `folder` is a `UPath` for a run on an object store.
     """
 
-    folder: Path
+    folder: files.AnyPath
     identity: dict
     attempts: tuple[dict, ...]
     status: dict
     schedule: np.ndarray
     provenance: dict
     metrics: dict[str, np.ndarray]
+    diagnostics: dict[str, np.ndarray]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.state}, {self.metrics['step'].size} rows)"
 
     @property
     def name(self) -> str:
@@ -93,7 +99,7 @@ def read(folder: str | os.PathLike[str]) -> Run:
     A damaged metrics line is left out and named in `notes`. Raises `InputError` naming the file
     where run.json or schedule.npy is missing or corrupt.
     """
-    folder = files.local(folder)
+    folder = files.folder(folder)
     content = writer.load(folder)
     try:
         schema.check_identity(content["identity"])
@@ -101,9 +107,8 @@ def read(folder: str | os.PathLike[str]) -> Run:
     except InputError as error:
         raise InputError(f"{folder / 'run.json'}: corrupt: {error}") from None
     notes: list[str] = []
-    segments = [(attempt, rows) for attempt, rows in _segments(folder, notes)]
-    rows = _latest(segments, notes)
-    metrics = _columns([rows[step] for step in sorted(rows)])
+    metrics = _columns(_latest(_segments(folder / "metrics", _is_row, notes), schema.METRIC_KIND, notes))
+    diagnosed = _latest(_segments(folder / "diagnostics", diagnostics.is_row, notes), diagnostics.KIND, notes)
     parent = content["identity"]["parent"]
     notes.extend(_gaps(metrics["step"], first=parent["step"] if parent else 0))
     return Run(
@@ -111,62 +116,62 @@ def read(folder: str | os.PathLike[str]) -> Run:
         identity=content["identity"],
         attempts=tuple(content["attempts"]),
         status=content["status"],
-        schedule=_read_schedule(folder / "schedule.npy"),
+        schedule=writer.load_schedule(folder / "schedule.npy"),
         provenance=_read_provenance(folder / "schedule.json", notes),
         metrics=metrics,
+        diagnostics=diagnostics.columns(diagnosed),
         notes=tuple(notes),
     )
 
 
-def find(root: str | os.PathLike[str]) -> list[Path]:
+def find(root: str | os.PathLike[str]) -> list[files.AnyPath]:
     """Returns the run folders at or under `root`, sorted; a run's own folder is not searched further."""
-    root = files.local(root)
-    if not root.is_dir():
+    root = files.folder(root)
+    found = files.folders_with(root, "run.json")
+    if found is None:
         raise InputError(f"root = {str(root)!r}: no such folder")
-    found = []
-    for folder, below, names in os.walk(root):
-        if "run.json" in names:
-            found.append(Path(folder))
-            below.clear()
     return sorted(found)
 
 
-def _read_schedule(path: Path) -> np.ndarray:
+def _read_provenance(path: files.AnyPath, notes: list[str]) -> dict:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: missing or corrupt: {error}") from None
-
-
-def _read_provenance(path: Path, notes: list[str]) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(files.read_bytes(path))
+    except (FileNotFoundError, ValueError) as error:
         notes.append(f"{path.name}: missing or corrupt: {error}")
         return {}
 
 
-def _segments(folder: Path, notes: list[str]) -> list[tuple[int, list[dict]]]:
-    """Returns (attempt, rows) of every segment, ordered by attempt and first step."""
+def _segments(
+    folder: files.AnyPath, is_row: Callable[[object], bool], notes: list[str]
+) -> list[tuple[int, list[dict]]]:
+    """Returns (attempt, rows) of every segment in `folder`, ordered by attempt and first step."""
     named = []
-    for path in (folder / "metrics").glob("*.jsonl"):
-        attempt, _, first = path.stem.partition("-")
+    for name in files.names(folder):
+        if not name.endswith(".jsonl"):
+            continue
+        attempt, _, first = name.removesuffix(".jsonl").partition("-")
         if attempt.isdecimal() and first.isdecimal():
-            named.append((int(attempt), int(first), path))
+            named.append((int(attempt), int(first), name))
         else:
-            notes.append(f"metrics/{path.name}: not named <attempt>-<first step>.jsonl; left out")
-    return [(attempt, _read_segment(path, notes)) for attempt, _, path in sorted(named)]
+            notes.append(f"{folder.name}/{name}: not named <attempt>-<first step>.jsonl; left out")
+    named.sort()
+    contents = files.read_all(folder, [name for _, _, name in named])
+    return [
+        (attempt, _parse(content, f"{folder.name}/{name}", is_row, notes=notes))
+        for (attempt, _, name), content in zip(named, contents, strict=True)
+    ]
 
 
-def _read_segment(path: Path, notes: list[str]) -> list[dict]:
+def _parse(content: bytes, where: str, is_row: Callable[[object], bool], *, notes: list[str]) -> list[dict]:
+    """Returns the rows of a segment's `content`; notes those that are none."""
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             row = json.loads(line)
-            if not _is_row(row):
-                raise ValueError("not a metrics row")
+            if not is_row(row):
+                raise ValueError("not a row of the schema")
         except ValueError as error:  # UnicodeDecodeError is one too
-            notes.append(f"metrics/{path.name} line {number}: left out: {error}")
+            notes.append(f"{where} line {number}: left out: {error}")
             continue
         rows.append(row)
     return rows
@@ -179,15 +184,15 @@ def _is_row(row: object) -> bool:
     return integers and all(value is None or type(value) in (int, float) for value in row.values())
 
 
-def _latest(segments: list[tuple[int, list[dict]]], notes: list[str]) -> dict[int, dict]:
-    """Returns step -> row from the latest attempt; notes result values that an attempt changed."""
+def _latest(segments: list[tuple[int, list[dict]]], kinds: dict[str, str], notes: list[str]) -> list[dict]:
+    """Returns the row of each step from the latest attempt; notes result values that an attempt changed."""
     rows: dict[int, dict] = {}
     origin: dict[int, int] = {}
     changed: dict[tuple[str, int, int], list[tuple[int, object, object]]] = {}
     for attempt, segment in segments:
         for row in segment:
             step = row["step"]
-            for key, kind in schema.METRIC_KIND.items():
+            for key, kind in kinds.items():
                 if step in rows and kind == "result" and rows[step].get(key) != row.get(key):
                     values = (step, rows[step].get(key), row.get(key))
                     changed.setdefault((key, origin[step], attempt), []).append(values)
@@ -198,7 +203,7 @@ def _latest(segments: list[tuple[int, list[dict]]], notes: list[str]) -> dict[in
         notes.append(
             f"step {step}: {key} {before} in attempt {earlier} became {after} in attempt {later}{more}"
         )
-    return rows
+    return [rows[step] for step in sorted(rows)]
 
 
 def _columns(rows: list[dict]) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ A run is a folder:
     schedule.npy                           float64, the learning rate of every update
     schedule.json                          where the schedule came from
     metrics/<attempt>-<first_step>.jsonl   one JSON object a line, one line an update
+    diagnostics/<attempt>-<first_step>.jsonl   as metrics, of some updates; optional
 
 `result` fields are decided by the configuration, the data and the seed, and two equal runs share
 them bit for bit; `measured` fields (times, host, versions) may differ between equal runs.
@@ -102,6 +103,23 @@ METRICS = (
     _result("update_rms", _NUMBER, "-", "root mean square of the parameter change"),
     _result("param_rms", _NUMBER, "-", "root mean square of the parameters"),
     _measured("seconds", _NUMBER, "s", "wall time of this update"),
+)
+
+# Every field but step may be absent. Lists have one value a layer, or a block: embedding, each layer, and
+# the rest (final norm and output projection). Formulas and sources: jaxlm/train/diagnostics.py.
+_LIST = (*_NUMBER, list)
+DIAGNOSTICS = (
+    _result("step", (int,), "update index from 0", "the update that the row follows"),
+    _result("small_batch", (int,), "sequences", "batch of the gradients behind small_grad_sq"),
+    _result("small_grad_sq", _NUMBER, "-", "mean squared l2 norm of gradients of small_batch sequences"),
+    _result("big_batch", (int,), "sequences", "batch of the gradient behind big_grad_sq"),
+    _result("big_grad_sq", _NUMBER, "-", "squared l2 norm of the gradient of big_batch sequences"),
+    _result("block_update_rms", _LIST, "-", "root mean square of the parameter change, by block"),
+    _result("block_param_rms", _LIST, "-", "root mean square of the parameters after the update, by block"),
+    _result("attention_logit_max", _LIST, "-", "largest causal |q k| / sqrt(head size), by layer"),
+    _result("attention_entropy", _LIST, "share of log(keys), 0 to 1", "smallest of the heads, by layer"),
+    _result("residual_rms", _LIST, "-", "root mean square of the residual stream after the block, by layer"),
+    _result("residual_kurtosis", _LIST, "-", "excess kurtosis of the same over channels, by layer"),
 )
 
 COUNTINGS = ("total", "non_embedding", "with_head")

@@ -2,24 +2,31 @@
 
 A trainer needs ten lines:
 
-    record.create(folder, identity, schedule, {"source": "my trainer"})
-    attempt = record.start_attempt(folder, {"host": platform.node()})
-    for first in range(0, steps, 100):
-        rows = [train(step) for step in range(first, first + 100)]
-        record.write_segment(folder, attempt, rows)
-    record.set_status(folder, "finished", result={...})
+    with record.run_lock(folder) as hold:
+        record.create(folder, identity, schedule, {"source": "my trainer"})
+        attempt = record.start_attempt(folder, {"host": platform.node()})
+        for first in range(0, steps, 100):
+            rows = [train(step) for step in range(first, first + 100)]
+            hold.check()
+            record.write_segment(folder, attempt, rows)
+        record.set_status(folder, "finished", result={...})
+
+`folder` is a local path, or the URL of an object store with the extra `remote`. Each write is atomic and
+the last write of a call is the one that counts: a process killed at any instant leaves a record as it
+was before the call or after it. A call whose answer was lost may be made again; a second
+`start_attempt` counts as a start of its own.
 """
 
 import datetime
+import io
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import InputError
-from scaling.record import files, schema
+from scaling.record import diagnostics, files, schema
 
 
 def create(folder: str | os.PathLike[str], identity: dict, schedule: np.ndarray, provenance: dict) -> None:
@@ -34,18 +41,19 @@ def create(folder: str | os.PathLike[str], identity: dict, schedule: np.ndarray,
     Raises `InputError` where a record with another identity or schedule stands, and for a field
     that breaks the schema.
     """
-    folder = files.local(folder)
+    folder = files.folder(folder)
     text = files.to_json(identity, "identity")
     identity = json.loads(text)
     schema.check_identity(identity)
     schedule = _check_schedule(schedule)
     provenance_text = files.to_json(provenance, "provenance", indent=1)
-    if (folder / "run.json").exists():
+    if files.exists(folder / "run.json"):
         _check_same(folder, identity, schedule)
         return
-    files.replace_atomically(folder / "schedule.npy", lambda file: np.save(file, schedule))
-    files.replace_atomically(folder / "schedule.json", lambda file: file.write(provenance_text.encode()))
-    (folder / "metrics").mkdir(exist_ok=True)
+    stored = io.BytesIO()
+    np.save(stored, schedule)
+    files.replace_atomically(folder / "schedule.npy", stored.getvalue())
+    files.replace_atomically(folder / "schedule.json", provenance_text.encode())
     # run.json comes last: a folder without it is no run, so a half-made record is made again.
     content = {
         "schema_version": schema.SCHEMA_VERSION,
@@ -57,14 +65,16 @@ def create(folder: str | os.PathLike[str], identity: dict, schedule: np.ndarray,
 
 
 def start_attempt(folder: str | os.PathLike[str], measured: dict) -> int:
-    """Appends `measured` to the attempts, sets status `running`, returns the attempt's number from 0.
+    """Appends `measured` to the attempts, sets status `running`, returns the attempt's number.
+
+    Numbers grow from 0, and none that a segment bears is given again, whatever became of run.json.
 
     `measured` is any JSON data; `schema.ATTEMPT` lists the usual fields. `started` is set to the
     present UTC time where absent.
     """
-    folder = files.local(folder)
+    folder = files.folder(folder)
     content = load(folder)
-    attempt = len(content["attempts"])
+    attempt = _next_attempt(folder, content["attempts"])
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     entry = {"started": now} | json.loads(files.to_json(measured, "measured")) | {"attempt": attempt}
     content["attempts"].append(entry)
@@ -82,22 +92,37 @@ def write_segment(folder: str | os.PathLike[str], attempt: int, rows: list[dict]
       rows: one dict an update, with strictly growing integer `step` and integer `tokens`; other
         keys of `schema.METRICS` may be absent. NaN and infinity are stored as null.
 
-    Raises `InputError` for an unknown key, a wrong value, or a segment that already stands.
+    A segment that stands already is accepted if it is the same byte for byte: a call whose answer was
+    lost is made again. Raises `InputError` for an unknown key, a wrong value, or a segment that stands
+    with other content.
     """
-    folder = files.local(folder)
-    if not (folder / "run.json").exists():
+    _write_rows(folder, "metrics", attempt, [_clean_row(row, index) for index, row in enumerate(rows)])
+
+
+def write_diagnostics(folder: str | os.PathLike[str], attempt: int, rows: list[dict]) -> None:
+    """Writes `rows` as one segment of diagnostics, durable when this returns.
+
+    As `write_segment`, with keys of `schema.DIAGNOSTICS` whose values are numbers or lists of numbers.
+    """
+    clean = [diagnostics.clean_row(row, index) for index, row in enumerate(rows)]
+    _write_rows(folder, "diagnostics", attempt, clean)
+
+
+def _write_rows(folder: str | os.PathLike[str], stream: str, attempt: int, clean: list[dict]) -> None:
+    folder = files.folder(folder)
+    if not files.exists(folder / "run.json"):
         raise InputError(f"folder = {str(folder)!r}: holds no run.json; call create first")
-    if not rows:
+    if not clean:
         raise InputError("rows = []: a segment needs at least one row")
-    clean = [_clean_row(row, index) for index, row in enumerate(rows)]
     for before, after in zip(clean, clean[1:]):
         if after["step"] <= before["step"]:
             raise InputError(f"rows: step {after['step']} follows step {before['step']}; steps must grow")
-    path = folder / "metrics" / f"{attempt}-{clean[0]['step']}.jsonl"
-    if path.exists():
+    path = folder / stream / f"{attempt}-{clean[0]['step']}.jsonl"
+    data = "".join(files.to_json(row, "rows") + "\n" for row in clean).encode()
+    if not files.exists(path):
+        files.replace_atomically(path, data)
+    elif files.read_bytes(path) != data:
         raise InputError(f"{path}: this segment stands already; segments are never rewritten")
-    text = "".join(files.to_json(row, "rows") + "\n" for row in clean)
-    files.replace_atomically(path, lambda file: file.write(text.encode()))
 
 
 def set_status(
@@ -113,7 +138,7 @@ def set_status(
 
     Raises `InputError` for an unknown state, a finished run without result, or a wrong result.
     """
-    folder = files.local(folder)
+    folder = files.folder(folder)
     if state not in schema.STATES:
         raise InputError(f"state = {state!r}: must be one of {', '.join(schema.STATES)}")
     if state == "finished" and result is None:
@@ -127,14 +152,14 @@ def set_status(
     _store(folder, content)
 
 
-def load(folder: Path) -> dict[str, Any]:
+def load(folder: files.AnyPath) -> dict[str, Any]:
     """Returns the content of `folder`/run.json; raises `InputError` naming a missing or corrupt file."""
     path = folder / "run.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(files.read_bytes(path))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"folder = {str(folder)!r}: holds no run.json, so it is not a run") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: corrupt: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: corrupt: must hold a JSON object")
@@ -147,9 +172,26 @@ def load(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _store(folder: Path, content: dict[str, Any]) -> None:
+def load_schedule(path: files.AnyPath) -> np.ndarray:
+    """Returns the float64 array [updates] in the file `path`; raises `InputError` where it is none."""
+    try:
+        return np.asarray(np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False), dtype=np.float64)
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: missing or corrupt: {error}") from None
+
+
+def _store(folder: files.AnyPath, content: dict[str, Any]) -> None:
     text = files.to_json(content, "run.json", indent=1) + "\n"
-    files.replace_atomically(folder / "run.json", lambda file: file.write(text.encode()))
+    files.replace_atomically(folder / "run.json", text.encode())
+
+
+def _next_attempt(folder: files.AnyPath, attempts: list[Any]) -> int:
+    used = [len(attempts) - 1]
+    used += [entry["attempt"] for entry in attempts if isinstance(entry, dict) and "attempt" in entry]
+    for stream in ("metrics", "diagnostics"):
+        numbers = [name.partition("-")[0] for name in files.names(folder / stream)]
+        used += [int(number) for number in numbers if number.isdecimal()]
+    return max(used) + 1
 
 
 def _check_schedule(schedule: np.ndarray) -> np.ndarray:
@@ -162,12 +204,12 @@ def _check_schedule(schedule: np.ndarray) -> np.ndarray:
     return schedule
 
 
-def _check_same(folder: Path, identity: dict, schedule: np.ndarray) -> None:
+def _check_same(folder: files.AnyPath, identity: dict, schedule: np.ndarray) -> None:
     stored = load(folder)["identity"]
     differing = [key for key in identity if stored.get(key) != identity[key]]
     if differing:
         raise InputError(f"folder = {str(folder)!r}: holds another run; these differ: {', '.join(differing)}")
-    if not np.array_equal(np.load(folder / "schedule.npy"), schedule):
+    if not np.array_equal(load_schedule(folder / "schedule.npy"), schedule):
         raise InputError(f"folder = {str(folder)!r}: holds the same run with another schedule")
 
 

@@ -103,3 +103,16 @@ def test_interrupted_and_started_again_it_ends_with_equal_records(undisturbed, t
     assert code == 0, stderr
     for name, run in runs_of(tmp_path).items():
         assert record.equal(runs_of(out)[name], run) == []
+
+
+def test_killed_at_random_moments_it_ends_with_equal_records(undisturbed, tmp_path, monkeypatch):
+    """The short form of `make kills`, whose report is experiments/kills.md."""
+    out, _ = undisturbed
+    monkeypatch.syspath_prepend(TINY.parents[2] / "experiments")
+    import kills
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(out / ".cache" / "xla"))
+    hits, wrong = kills.disturb(str(TINY), tmp_path, 3, signals=["KILL"], longest=12.0, seed=1)
+    assert wrong == [] and len(hits) == 3
+    differences = kills.compare(out / "tiny", tmp_path / "tiny")
+    assert [line.partition("-")[0] for line in differences] == ["wild"]  # a run that was not asked for this time

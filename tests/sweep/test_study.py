@@ -32,7 +32,7 @@ def test_shipped_studies_load_by_name():
 
 
 @pytest.mark.parametrize(("name", "rule"), [
-    ("quickstrat", "did you mean 'quickstart'"), ("nowhere.py", "no such file"), ("zzz", "known: quickstart")])
+    ("quickstrat", "did you mean 'quickstart'"), ("nowhere.py", "no such file"), ("zzz", "known: kills, quickstart")])
 def test_a_missing_study_is_named(name, rule):
     with pytest.raises(ConfigError, match=rule):
         load_study(name)

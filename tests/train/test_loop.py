@@ -14,7 +14,7 @@ from jaxlm import data, model, schedules
 from jaxlm.schedules import WSD, FromArray
 from jaxlm.train import CheckpointConfig, EvalConfig, Parent, train
 from jaxlm.train import checkpoint as checkpoints
-from jaxlm.train.loop import step_config
+from jaxlm.train.start import step_config
 from jaxlm.train.state import abstract_state
 from jaxlm.train.step import make_step
 from scaling import record
@@ -94,7 +94,8 @@ def test_identity_tells_what_was_run(done, data_root):
 
 def test_result_digest_is_of_the_last_checkpoint(done):
     root, compiled = done[0], make_step(step_config(RUN))
-    state = checkpoints.restore(root / RUN.folder, None, abstract_state(MODEL, compiled.tx, compiled.mesh))
+    place = checkpoints.checkpoint_folder(root, RUN.folder)
+    state = checkpoints.restore(place, UPDATES, abstract_state(MODEL, compiled.tx, compiled.mesh))
     assert read(root).result == {
         "updates": UPDATES, "tokens": UPDATES * RUN.tokens_per_update, "heldout_loss": done[1].heldout_loss,
         "params_digest": checkpoints.params_digest(state.params)}
@@ -171,10 +172,10 @@ def test_killed_in_the_middle_goes_on_from_the_last_checkpoint(done, data_root, 
 def test_rows_that_are_redone_have_the_same_values(done, data_root, tmp_path, monkeypatch):
     save = checkpoints.save
 
-    def broken(manager, step, state):
+    def broken(manager, step, state, **metrics):
         if step > 9:
             raise OSError("disk full")
-        save(manager, step, state)
+        save(manager, step, state, **metrics)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", broken)

@@ -1,26 +1,13 @@
 """Runs through the command line, in processes of their own: branches and signals change no bit."""
 
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from processes import finish, runs_of, start
 
 from scaling import record
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-# On one core, for a worker of the pool has one, and bits depend on the count.
-MAIN = """
-import os, sys
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from jaxlm.cli import main
-sys.exit(main())
-"""
 
 # Long enough that a signal sent after the first checkpoint arrives long before the end.
 STUDY = """
@@ -54,30 +41,18 @@ def study(tmp_path_factory):
     return folder
 
 
-def start(study, *words, out):
+def begin(study, *words, out):
     """Starts `jaxlm words --out out`; its processes share a cache of compiled programs."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(study / "xla"),
-                                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return subprocess.Popen([sys.executable, "-c", MAIN, *words, "--out", str(out)], cwd=ROOT, env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    stdout, stderr = process.communicate(timeout=240)
-    return process.returncode, stdout, stderr
-
-
-def runs_of(out):
-    return {run.identity["config"]["name"]: run for run in map(record.read, record.find(out / "tiny"))}
+    return start(*words, "--out", out, cache=study / "xla")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study, tmp_path_factory):
     """The records of trunk, branch and full run, trained without a disturbance by one worker."""
     out = tmp_path_factory.mktemp("undisturbed")
-    code, _, stderr = finish(start(study, "study", str(study / "tiny.py"), "--workers", "1", out=out))
+    code, _, stderr = finish(begin(study, "study", str(study / "tiny.py"), "--workers", "1", out=out))
     assert code == 0, stderr
-    return runs_of(out)
+    return runs_of(out / "tiny")
 
 
 def test_branch_equals_the_uninterrupted_run_bit_for_bit(undisturbed):
@@ -92,7 +67,7 @@ def test_branch_equals_the_uninterrupted_run_bit_for_bit(undisturbed):
 
 def interrupt(study, out, *, attempt, number):
     """Starts the full run, sends the signal once the attempt's first metrics are there; returns the exit code."""
-    process = start(study, "train", f"{study / 'tiny.py'}:full", out=out)
+    process = begin(study, "train", f"{study / 'tiny.py'}:full", out=out)
     deadline = time.monotonic() + 120
     while not list((out / "tiny").glob(f"full-*/metrics/{attempt}-*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
@@ -105,10 +80,10 @@ def test_signals_leave_a_run_that_goes_on_bit_for_bit(study, undisturbed, tmp_pa
     reasons = {signal.SIGTERM: 75, signal.SIGINT: 130}
     for attempt, (number, expected) in enumerate(reasons.items()):
         assert interrupt(study, tmp_path, attempt=attempt, number=number) == expected
-        assert runs_of(tmp_path)["full"].status == {"state": "preempted", "reason": number.name, "result": None}
-    code, stdout, stderr = finish(start(study, "train", f"{study / 'tiny.py'}:full", out=tmp_path))
+        assert runs_of(tmp_path / "tiny")["full"].status == {"state": "preempted", "reason": number.name, "result": None}
+    code, stdout, stderr = finish(begin(study, "train", f"{study / 'tiny.py'}:full", out=tmp_path))
     assert code == 0, stderr
-    run = runs_of(tmp_path)["full"]
+    run = runs_of(tmp_path / "tiny")["full"]
     assert len(run.attempts) == 3 and run.attempts[1]["first_step"] < run.attempts[2]["first_step"] < 2400
     assert record.equal(run, undisturbed["full"]) == [] and run.notes == ()
     assert "not bit for bit" not in stdout

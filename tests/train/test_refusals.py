@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
+import os
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,13 @@ from jaxlm.config import ConfigError
 from jaxlm.data import DataConfig, Files
 from jaxlm.optim import AdamW
 from jaxlm.parallel import MeshConfig
-from jaxlm.train import CheckpointConfig, EvalConfig, Parent, loop, train
+from jaxlm.train import CheckpointConfig, EvalConfig, Parent, start, train
 from jaxlm.train import checkpoint as checkpoints
-from jaxlm.train.lock import is_locked, run_lock
-from jaxlm.train.loop import identity, step_config
+from jaxlm.train.start import identity, step_config
 from jaxlm.train.state import abstract_state, state_shardings
 from jaxlm.train.step import make_step
 from scaling import record
+from scaling.errors import InputError
 
 BRANCH = RUN.replace(name="branch", parent=Parent(run=RUN.folder, step=9))
 
@@ -59,7 +58,8 @@ def zero_state(model_config, step):
 
 
 def save_checkpoint(folder, model_config, step):
-    with checkpoints.open_checkpoints(folder, CheckpointConfig()) as manager:
+    place = checkpoints.checkpoint_folder(folder.parent, folder.name)
+    with checkpoints.open_checkpoints(place, CheckpointConfig()) as manager:
         checkpoints.save(manager, step, zero_state(model_config, step)[0])
 
 
@@ -100,7 +100,7 @@ def test_text_edited_between_two_starts(tmp_path, data_root, monkeypatch):
     config = RUN.replace(data=source, model=dataclasses.replace(MODEL, vocabulary=256))
     with monkeypatch.context() as patch:
         # The record is made before the state, and nothing is trained.
-        patch.setattr(loop, "init_state", lambda *args, **kwargs: pytest.fail("stopped here"))
+        patch.setattr(start, "init_state", lambda *args, **kwargs: pytest.fail("stopped here"))
         with pytest.raises(pytest.fail.Exception):
             train(config, tmp_path, data_root)
     assert (tmp_path / config.folder / "run.json").exists()
@@ -156,11 +156,12 @@ def test_checkpoint_of_another_model(recorded, data_root):
 def test_checkpoint_of_a_model_with_other_arrays(tmp_path):
     save_checkpoint(tmp_path / "other", dataclasses.replace(MODEL, tied=False), 5)
     with pytest.raises(ConfigError, match=r"other/5 is of another model: head.* this run's has None"):
-        checkpoints.restore(tmp_path / "other", 5, zero_state(MODEL, 0)[1])
+        checkpoints.restore(checkpoints.checkpoint_folder(tmp_path, "other"), 5, zero_state(MODEL, 0)[1])
 
 
 def test_a_folder_without_checkpoints_has_nothing_to_restore(tmp_path):
-    assert checkpoints.restore(tmp_path / "nothing", None, zero_state(MODEL, 0)[1]) is None
+    place = checkpoints.checkpoint_folder(tmp_path, "nothing")
+    assert checkpoints.restore_newest(place, zero_state(MODEL, 0)[1]) == (None, {})
 
 
 # Meshes.
@@ -180,23 +181,7 @@ def test_mesh_that_does_not_divide_the_model():
 # The lock of a run.
 
 def test_a_run_that_is_being_trained_is_refused(recorded, data_root):
-    with run_lock(recorded / RUN.folder):
-        assert refusal(RUN, recorded, data_root) == f"run = {RUN.folder!r}: another process is training it"
+    with record.run_lock(recorded / RUN.folder):
+        with pytest.raises(InputError, match=rf"^run = {RUN.folder!r}: another process is writing it \(.*, pid {os.getpid()}\)$"):
+            train(RUN, recorded, data_root)
     assert record.read(recorded / RUN.folder).state == "preempted"
-
-
-def test_lock_is_seen_and_released(tmp_path):
-    assert not is_locked(tmp_path)
-    with run_lock(tmp_path):
-        assert is_locked(tmp_path)
-    assert not is_locked(tmp_path)
-
-
-def test_lock_dies_with_its_process(tmp_path):
-    (tmp_path / "lock").touch()
-    code = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); time.sleep(99)"
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        held = is_locked(tmp_path)
-        process.kill()
-    assert held and not is_locked(tmp_path)

@@ -99,12 +99,15 @@ data.sources.synthetic.seed data.sources.synthetic.tokens
 data.weights data.tokenizer.bytes data.tokenizer.huggingface.path data.tokenizer.huggingface.separator
 data.sequence data.seed data.heldout_fraction
 optimizer.adamw.b1 optimizer.adamw.b2 optimizer.adamw.eps optimizer.adamw.weight_decay
+optimizer.muon.beta optimizer.muon.ns_steps optimizer.muon.rms optimizer.muon.b1 optimizer.muon.b2
+optimizer.muon.eps optimizer.muon.weight_decay
 schedule.constant.peak_lr schedule.constant.warmup
 schedule.linear.peak_lr schedule.linear.warmup schedule.linear.final
 schedule.cosine.peak_lr schedule.cosine.warmup schedule.cosine.final
 schedule.wsd.peak_lr schedule.wsd.warmup schedule.wsd.decay schedule.wsd.shape schedule.wsd.final
 schedule.array.path
 evaluation.every evaluation.sequences checkpoint.every checkpoint.latest checkpoint.keep
+checkpoint.keep_every checkpoint.best diagnostics.every diagnostics.sequences
 mesh.data mesh.fsdp mesh.tensor parent.run parent.step
 """.split()
 

@@ -39,7 +39,7 @@ def kept(state, shardings):
 def follow(shape):
     mesh = MeshConfig(**dict(zip(("data", "fsdp", "tensor"), shape)))
     step = make_step(StepConfig(model=model, optimizer=AdamW(weight_decay=0.0), clip_norm=1.0, z_loss=1e-3,
-                                accumulation=2, mesh=mesh))
+                                accumulation=2, mesh=mesh, diagnostics=True))
     state, columns = init_state(model, step.tx, mesh=step.mesh, seed=0), []
     healthy = jax.device_put(True, NamedSharding(step.mesh, PartitionSpec()))
     shardings = state_shardings(model, step.tx, step.mesh)
@@ -50,7 +50,14 @@ def follow(shape):
             state, healthy, tokens[first:first + 3], np.full(3, 1e-2, np.float32), np.int32(3), np.float32(0.1),
             np.uint32(0))
         columns.append(jax.device_get(metrics))
-    found |= {name: np.concatenate([getattr(c, name) for c in columns]).tolist() for name in metrics._fields}
+    found |= {name: np.concatenate([getattr(c, name) for c in columns]).tolist() for name in metrics._fields[:-1]}
+    found |= {name: np.concatenate([getattr(c.diagnostics, name) for c in columns]).ravel().tolist()
+              for name in metrics.diagnostics._fields}
+    state_diagnostics = step.diagnose(state.params, tokens[0, 0], tokens[0].reshape(-1, shape[0] * shape[1], 9),
+                                      np.int32(6), np.uint32(0))
+    found |= {name: column.tolist() for name, column in state_diagnostics.probe._asdict().items()}
+    found["block_param_rms"] = state_diagnostics.block_param_rms.tolist()
+    found["sequence_grad_sq"] = float(state_diagnostics.small_grad_sq)
     found |= {"split after two chunks": split(state), "kept after two chunks": kept(state, shardings),
               "devices": [device.id for device in step.mesh.devices.flat],
               "heldout": float(step.heldout_loss(state.params, tokens[0]))}
@@ -79,7 +86,9 @@ meshes = pytest.mark.parametrize("shape", MESHES, ids=str)
 
 # The same float32 sums in another order: 3e-7 was measured for the losses, 5e-7 for the rest.
 TOLERANCES = {"train_loss": 2e-6, "heldout": 2e-6, "grad_l2": 5e-6, "grad_l1": 5e-6, "update_rms": 5e-6,
-              "param_rms": 5e-6}
+              "param_rms": 5e-6, "block_update_rms": 5e-6, "block_param_rms": 5e-6, "small_grad_sq": 5e-6,
+              "attention_logit_max": 5e-6, "attention_entropy": 5e-6, "residual_rms": 5e-6, "sequence_grad_sq": 5e-6,
+              "residual_kurtosis": 5e-5}  # of fourth powers
 
 
 @meshes

@@ -10,6 +10,7 @@ import pytest
 
 from scaling import record
 from scaling.errors import InputError
+from scaling.record import files
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RESULT = {"updates": 8, "tokens": 512, "heldout_loss": 2.5, "params_digest": "ff"}
@@ -24,20 +25,31 @@ def rows(first, last, shift=0.0, **more):
     return [{"step": s, "tokens": 64 * (s + 1)} | common for s in range(first, last)]
 
 
+def copy_of_v1(place):
+    for path in FIXTURES.rglob("v1/**/*.*"):
+        files.replace_atomically(place / path.relative_to(FIXTURES).as_posix(), path.read_bytes())
+    return place / "v1"
+
+
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "runs" / "a"
+def folder(place):
+    folder = place / "runs" / "a"
     record.create(folder, identity(), np.full(8, 1e-3), {})
     record.start_attempt(folder, {})
     return folder
 
 
-def test_committed_record_of_version_1_stays_readable():
-    run = record.read(FIXTURES / "v1")
+def test_committed_record_of_version_1_stays_readable(place):
+    run = record.read(copy_of_v1(place))
+    assert record.equal(run, record.read(FIXTURES / "v1")) == []
     assert (run.name, run.state, run.tokens, run.n("with_head")) == ("fixture-s3", "finished", 256, 90)
     assert run.notes == ()
     np.testing.assert_array_equal(run.metrics["step"], np.arange(4))
     np.testing.assert_array_equal(run.metrics["heldout_loss"], [np.nan, 2.75, np.nan, 2.5])
+
+
+def test_a_run_prints_its_path_or_url(place):
+    assert repr(record.read(copy_of_v1(place))) == f"Run('{place}/v1', finished, 4 rows)"
 
 
 def test_each_step_is_taken_from_the_latest_attempt(folder):
@@ -78,11 +90,11 @@ def test_gap_is_noted(folder):
     assert record.read(folder).notes == ("no rows for steps 3 to 5",)
 
 
-def test_a_branch_has_no_gap_before_its_parents_step(tmp_path):
+def test_a_branch_has_no_gap_before_its_parents_step(place):
     for name, first, notes in (("whole", 5, ()), ("late", 7, ("no rows for steps 5 to 6",))):
-        record.create(tmp_path / name, identity(parent={"run": "trunk", "step": 5}), np.full(12, 1e-3), {})
-        record.write_segment(tmp_path / name, record.start_attempt(tmp_path / name, {}), rows(first, 12))
-        assert record.read(tmp_path / name).notes == notes
+        record.create(place / name, identity(parent={"run": "trunk", "step": 5}), np.full(12, 1e-3), {})
+        record.write_segment(place / name, record.start_attempt(place / name, {}), rows(first, 12))
+        assert record.read(place / name).notes == notes
 
 
 def test_rows_every_tenth_update_are_no_gap(folder):
@@ -103,9 +115,9 @@ def test_newer_schema_is_refused(folder):
         record.read(folder)
 
 
-def test_folder_without_a_run_is_named(tmp_path):
+def test_folder_without_a_run_is_named(place):
     with pytest.raises(InputError, match="holds no run.json"):
-        record.read(tmp_path)
+        record.read(place)
 
 
 def test_find_returns_sorted_run_folders(folder):
@@ -126,10 +138,10 @@ def test_unknown_counting_is_refused():
         record.read(FIXTURES / "v1").n("all")
 
 
-def test_equal_ignores_measured_fields(folder, tmp_path):
+def test_equal_ignores_measured_fields(folder, place):
     record.write_segment(folder, 0, rows(0, 8, seconds=1.0))
     record.set_status(folder, "finished", result=RESULT)
-    twin = tmp_path / "twin"
+    twin = place / "twin"
     record.create(twin, identity(), np.full(8, 1e-3), {})
     record.start_attempt(twin, {"host": "elsewhere"})
     record.write_segment(twin, 0, rows(0, 4, seconds=9.0))
@@ -155,11 +167,10 @@ def test_equal_names_every_result_difference(folder):
     assert found == ["identity.seed", "schedule", "metrics.train_loss", "result.params_digest"]
 
 
-def test_csv_has_one_row_a_run(tmp_path):
-    run = record.read(FIXTURES / "v1")
-    record.to_csv([run], tmp_path / "runs.csv")
-    with open(tmp_path / "runs.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
+def test_csv_has_one_row_a_run(place):
+    run = record.read(copy_of_v1(place))
+    record.to_csv([run], place / "runs.csv")
+    (row,) = csv.DictReader(files.read_bytes(place / "runs.csv").decode().splitlines())
     assert row == {
         "run": "fixture-s3",
         "seed": "3",
@@ -169,7 +180,7 @@ def test_csv_has_one_row_a_run(tmp_path):
         "D": "256",
         "peak_lr": "0.002",
         "batch_tokens": "64",
-        "schedule_file": str(FIXTURES / "v1" / "schedule.npy"),
+        "schedule_file": str(place / "v1" / "schedule.npy"),
         "loss": "2.5",
         "loss_unit": "nats/token",
         "status": "finished",

@@ -7,6 +7,7 @@ import pytest
 
 from scaling import record
 from scaling.errors import InputError
+from scaling.record import files
 
 SCHEDULE = np.linspace(0.0, 1e-3, 8)
 
@@ -35,10 +36,10 @@ def rows(first, last, loss=3.0):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    record.create(tmp_path / "run", identity(), SCHEDULE, {"source": "test"})
-    record.start_attempt(tmp_path / "run", {"host": "here"})
-    return tmp_path / "run"
+def folder(place):
+    record.create(place / "run", identity(), SCHEDULE, {"source": "test"})
+    record.start_attempt(place / "run", {"host": "here"})
+    return place / "run"
 
 
 def test_new_record_is_running_and_keeps_identity_and_schedule(folder):
@@ -74,16 +75,16 @@ def test_another_schedule_in_the_folder_is_refused(folder):
         ({"config": {"x": float("nan")}}, "identity"),
     ],
 )
-def test_wrong_identity_is_refused_naming_the_field(tmp_path, changes, field):
+def test_wrong_identity_is_refused_naming_the_field(place, changes, field):
     with pytest.raises(InputError, match=f"^{field}"):
-        record.create(tmp_path / "run", identity(**changes), SCHEDULE, {})
+        record.create(place / "run", identity(**changes), SCHEDULE, {})
 
 
-def test_missing_identity_field_is_refused(tmp_path):
+def test_missing_identity_field_is_refused(place):
     fields = identity()
     del fields["corpus"]
     with pytest.raises(InputError, match="^identity.corpus: missing"):
-        record.create(tmp_path / "run", fields, SCHEDULE, {})
+        record.create(place / "run", fields, SCHEDULE, {})
 
 
 def test_attempts_count_up_and_set_running(folder):
@@ -98,6 +99,21 @@ def test_segment_is_never_rewritten(folder):
     record.write_segment(folder, 0, rows(0, 2))
     with pytest.raises(InputError, match="0-0.jsonl: this segment stands already"):
         record.write_segment(folder, 0, rows(0, 3))
+    assert record.read(folder).metrics["step"].tolist() == [0, 1]
+
+
+def test_the_same_segment_again_is_a_call_made_again(folder):
+    record.write_segment(folder, 0, rows(0, 2))
+    record.write_segment(folder, 0, rows(0, 2))
+    assert record.read(folder).metrics["step"].tolist() == [0, 1]
+
+
+def test_attempt_of_a_segment_is_not_given_again_when_run_json_is_an_older_one(folder):
+    older = files.read_bytes(folder / "run.json")
+    record.write_segment(folder, record.start_attempt(folder, {}), rows(0, 2))
+    files.replace_atomically(folder / "run.json", older)
+    assert record.start_attempt(folder, {}) == 2
+    assert record.start_attempt(folder, {}) == 3
 
 
 def test_not_finite_values_are_null(folder):
@@ -149,17 +165,27 @@ def test_no_temporary_file_is_left(folder):
     assert not [path for path in folder.rglob("*") if path.suffix == ".tmp"]
 
 
-def test_failed_replacement_leaves_the_old_file(folder, monkeypatch):
+def test_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    before = (folder / "run.json").read_bytes()
+    record.create(tmp_path / "run", identity(), SCHEDULE, {})
+    before = (tmp_path / "run" / "run.json").read_bytes()
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        record.set_status(folder, "failed", "x")
-    assert (folder / "run.json").read_bytes() == before
+        record.set_status(tmp_path / "run", "failed", "x")
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
-def test_url_is_refused_in_one_line():
-    with pytest.raises(InputError, match="not a URL"):
-        record.create("gs://bucket/run", identity(), SCHEDULE, {})
+def test_store_that_cannot_be_asked_is_not_taken_for_an_empty_folder(place, monkeypatch):
+    def unreachable(*_, **__):
+        raise RuntimeError("no connection")
+
+    folder = files.folder("memory://reach/run")
+    record.create(folder, identity(), SCHEDULE, {})
+    before = files.read_bytes(folder / "run.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder.fs), "info", unreachable)
+        with pytest.raises(OSError, match="RuntimeError: no connection.*memory://reach/run/run.json"):
+            record.create(folder, identity(seed=1), SCHEDULE, {})
+    assert files.read_bytes(folder / "run.json") == before

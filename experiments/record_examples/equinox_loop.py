@@ -1,0 +1,89 @@
+"""An Equinox loop that keeps a run record. The lines marked `# record` are all that it takes.
+
+    python experiments/record_examples/equinox_loop.py runs/examples/equinox-loop
+"""
+
+import os
+import sys
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+from scaling import record  # record
+
+UPDATES, EVERY, BATCH, TIME, VOCABULARY, WIDTH, HIDDEN, SEED = 60, 20, 16, 32, 32, 16, 32, 0
+SCHEDULE = np.linspace(2e-2, 2e-3, UPDATES)  # [updates] learning rate of every update
+TX = optax.adam(lambda t: jax.numpy.asarray(SCHEDULE)[t])
+
+
+def batch(key: int) -> np.ndarray:
+    """Returns tokens [B, T + 1] of a random walk; no model can get below ln 4 = 1.386 nats a token."""
+    steps = np.random.default_rng([SEED, key]).integers(0, 4, (BATCH, TIME + 1))
+    return np.cumsum(steps, axis=1) % VOCABULARY
+
+
+class Model(eqx.Module):
+    """Predicts the next token from the present one."""
+
+    embedding: eqx.nn.Embedding
+    hidden: eqx.nn.Linear
+    head: eqx.nn.Linear
+
+    def __init__(self, key: jax.Array) -> None:
+        embedding, hidden, head = jax.random.split(key, 3)
+        self.embedding = eqx.nn.Embedding(VOCABULARY, WIDTH, key=embedding)
+        self.hidden = eqx.nn.Linear(WIDTH, HIDDEN, use_bias=False, key=hidden)
+        self.head = eqx.nn.Linear(HIDDEN, VOCABULARY, use_bias=False, key=head)
+
+    def __call__(self, token: jax.Array) -> jax.Array:
+        return self.head(jax.nn.tanh(self.hidden(self.embedding(token))))
+
+
+@eqx.filter_jit
+def loss_of(model: Model, tokens: jax.Array) -> jax.Array:
+    logits_BTV = jax.vmap(jax.vmap(model))(tokens[:, :-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits_BTV, tokens[:, 1:]).mean()
+
+
+@eqx.filter_jit
+def update(
+    model: Model, state: optax.OptState, tokens: jax.Array
+) -> tuple[Model, optax.OptState, jax.Array]:
+    loss, gradients = eqx.filter_value_and_grad(loss_of)(model, tokens)
+    updates, state = TX.update(gradients, state, eqx.filter(model, eqx.is_array))
+    return eqx.apply_updates(model, updates), state, loss
+
+
+def main(folder: str | os.PathLike[str]) -> None:
+    """Trains with Adam and leaves the record in `folder`."""
+    model = Model(jax.random.key(SEED))
+    state = TX.init(eqx.filter(model, eqx.is_array))
+    total = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
+    table, head = VOCABULARY * WIDTH, HIDDEN * VOCABULARY
+
+    counts = {"total": total, "non_embedding": total - table - head, "with_head": total - table}  # record
+    record.create(folder, {  # record
+        "name": "equinox-loop", "study": "examples", "seed": SEED, "parent": None,  # record
+        "config": {"width": WIDTH, "hidden": HIDDEN}, "config_hash": "1", "params": counts,  # record
+        "tokens_per_update": BATCH * TIME, "flops_per_token": {}, "loss_unit": "nats/token",  # record
+        "corpus": {"name": "random walk", "digest": "1"}, "bytes_per_token": None,  # record
+    }, SCHEDULE, {"source": "linear decay"})  # record
+    attempt, rows = record.start_attempt(folder, {"versions": {"jax": jax.__version__}}), []  # record
+
+    for step in range(UPDATES):
+        model, state, loss = update(model, state, batch(step))
+        lr, tokens = SCHEDULE[step], (step + 1) * BATCH * TIME
+        rows.append({"step": step, "tokens": tokens, "lr": lr, "train_loss": float(loss)})  # record
+        if len(rows) == EVERY:  # record
+            record.write_segment(folder, attempt, rows)  # record
+            rows = []  # record
+
+    heldout = float(loss_of(model, batch(UPDATES)))
+    record.set_status(folder, "finished", result={  # record
+        "updates": UPDATES, "tokens": tokens, "heldout_loss": heldout, "params_digest": None})  # record
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""What `jaxlm runs` does with the records: select, list, show, compare."""
