@@ -1,6 +1,6 @@
 # `make study` and `make test` set up .venv by themselves; they need Python 3.11 to 3.13 and make.
 
-.PHONY: help study test test-slow test-base bench tune coverage kills interrupt clean
+.PHONY: help study test test-slow test-base test-kills bench tune coverage kills interrupt clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,9 +17,15 @@ test-slow: .venv/.test  ## tests that train for minutes
 test-base: .venv/.test  ## the ground packages in an environment with the base install only
 	.venv/bin/python -m pytest -m base_install
 
-bench: .venv/.train  ## the standard step against plain JAX, and the cost of imports
+test-kills: .venv/.test  ## a study of ten runs killed a hundred times (half an hour)
+	.venv/bin/python -m pytest -m kills
+
+bench: .venv/.train  ## the standard step against plain JAX; what imports, diagnostics, checkpoints and listings cost
 	.venv/bin/python experiments/bench/standard_step.py
 	.venv/bin/python experiments/bench/imports.py
+	.venv/bin/python experiments/bench/diagnostics.py
+	.venv/bin/python experiments/bench/saving.py
+	.venv/bin/python experiments/bench/listing.py
 
 tune: .venv/.train  ## the grid of peak rates that the quick start reads
 	.venv/bin/jaxlm study quickstart_rates
@@ -27,7 +33,7 @@ tune: .venv/.train  ## the grid of peak rates that the quick start reads
 coverage: .venv/.train  ## five replicates of the quick start: how often its intervals cover
 	.venv/bin/python experiments/coverage.py
 
-kills: .venv/.train  ## ten runs killed a hundred times against undisturbed ones (half an hour)
+kills: .venv/.train  ## that study outside the tests, with its report experiments/kills.md
 	.venv/bin/python experiments/kills.py
 
 interrupt: .venv/.train  ## the quick start interrupted ten times against an undisturbed one

@@ -18,7 +18,7 @@ MAIN = [sys.executable, "-c", "from jaxlm.cli import main; raise SystemExit(main
 
 def start(out, *options, cache=None, **environment):
     """Starts the study under `out`; compilations are shared through the `cache` of another output folder."""
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",
                     "JAX_COMPILATION_CACHE_DIR": str((cache or out) / ".cache" / "xla")}
     return subprocess.Popen([*MAIN, "--out", str(out), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, env=os.environ | environment)
@@ -105,6 +105,14 @@ def test_interrupted_and_started_again_it_ends_with_equal_records(undisturbed, t
         assert record.equal(runs_of(out)[name], run) == []
 
 
+def test_a_second_pool_on_a_study_is_refused(tmp_path, capsys):
+    with record.run_lock(tmp_path / "tiny"):
+        assert main(["study", str(TINY), "--out", str(tmp_path)]) == 2
+    assert f"run = 'tiny': another process is writing it ({os.uname().nodename}, pid {os.getpid()})" in (
+        capsys.readouterr().err)
+    assert not list((tmp_path / "tiny").glob("trunk-*"))
+
+
 def test_killed_at_random_moments_it_ends_with_equal_records(undisturbed, tmp_path, monkeypatch):
     """The short form of `make kills`, whose report is experiments/kills.md."""
     out, _ = undisturbed
@@ -112,6 +120,7 @@ def test_killed_at_random_moments_it_ends_with_equal_records(undisturbed, tmp_pa
     import kills
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(out / ".cache" / "xla"))
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")
     hits, wrong = kills.disturb(str(TINY), tmp_path, 3, signals=["KILL"], longest=12.0, seed=1)
     assert wrong == [] and len(hits) == 3
     differences = kills.compare(out / "tiny", tmp_path / "tiny")

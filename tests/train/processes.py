@@ -26,10 +26,14 @@ sys.exit(main())
 """
 
 
-def start(*words, cache, program=MAIN, flags=None):
-    """Starts `jaxlm words`; processes with the same `cache` folder share compiled programs."""
+def start(*words, cache, program=MAIN, flags=None, quick=True):
+    """Starts `jaxlm words`; processes with the same `cache` folder share compiled programs.
+
+    `quick` leaves out XLA's costly passes: a third of the compilation. The exactness suite has them all.
+    """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
-                                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+                                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                                "JAX_DISABLE_MOST_OPTIMIZATIONS": str(quick)}
     if flags:
         environment["XLA_FLAGS"] = flags
     return subprocess.Popen([sys.executable, "-c", program, *map(str, words)], cwd=ROOT, env=environment,

@@ -23,14 +23,15 @@ STOPS = {"adamw": (5, 13, 22), "muon": (13,)}
 def straight(tmp_path_factory):
     """All runs of the study without a stop, by one worker of the pool; and the cache of compiled programs."""
     out = tmp_path_factory.mktemp("straight")
-    code, _, stderr = finish(start("study", STUDY, "--workers", 1, "--out", out, cache=out / "xla"))
+    code, _, stderr = finish(start("study", STUDY, "--workers", 1, "--out", out, cache=out / "xla", quick=False))
     assert code == 0, stderr
     return runs_of(out / "exact"), out / "xla"
 
 
 def train(name, out, cache, *options, flags=None):
     """Runs `jaxlm train` to its end; returns (exit code, standard output)."""
-    code, stdout, stderr = finish(start("train", f"{STUDY}:{name}", "--out", out, *options, cache=cache, flags=flags))
+    code, stdout, stderr = finish(start("train", f"{STUDY}:{name}", "--out", out, *options, cache=cache, flags=flags,
+                                        quick=False))
     assert code in (0, 75), stderr
     return code, stdout
 

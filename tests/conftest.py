@@ -1,0 +1,29 @@
+"""A local object store, for the tests that keep records on one."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def store():
+    """URL of an empty bucket on a local S3 server, which this process and those it starts can reach."""
+    from moto.server import ThreadedMotoServer
+
+    from scaling.record import files
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("NO_PROXY", "127.0.0.1," + os.environ.get("NO_PROXY", ""))
+        bucket = files.folder("s3://records")
+        bucket.fs.mkdir(bucket.path)
+        yield str(bucket).rstrip("/")
+        bucket.fs.rm(bucket.path, recursive=True)  # moto's stores outlive its server
+    type(bucket.fs).clear_instance_cache()
+    server.stop()
