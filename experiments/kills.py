@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxlm.data import DataConfig, Synthetic
 from jaxlm.model import ModelConfig
 from jaxlm.optim import AdamW, Muon, OptimizerConfig
@@ -200,11 +202,12 @@ def report(root: Path, hits: list[Hit], differences: list[str], *, alone: float,
     damaged = sum(len(attempt.get("damaged_checkpoints", ())) for run in runs for attempt in run.attempts)
     lines = ["# Killed at random", "", f"Study `{root.name}`: {len(runs)} runs, "
              f"{sum(run.state == 'finished' for run in runs)} finished, {steps:,} updates. "
-             "Written by `experiments/kills.py`.", "", "| | |", "|---|---|",
+             f"Written by `experiments/kills.py` on {os.cpu_count()} cores, jax {jax.__version__}.", "",
+             "| what | figure |", "|---|---|",
              f"| signals | {len(hits)} |"]
     for name, target in sorted({(hit.name, hit.target) for hit in hits}):
         lines.append(f"| SIG{name} to {target} | {sum((hit.name, hit.target) == (name, target) for hit in hits)} |")
-    lines += [f"| attempts on record | {sum(len(run.attempts) for run in runs)} |",
+    lines += [f"| attempts on record (a signal during start-up leaves none) | {sum(len(run.attempts) for run in runs)} |",
               f"| damaged checkpoints met | {damaged} |",
               f"| lines of metrics written again by a later attempt, all equal | {rows - steps:,} |",
               f"| seconds, undisturbed and disturbed | {alone:.0f} and {disturbed:.0f} |",
