@@ -45,9 +45,12 @@ class Study:
         folders = [run.folder for run in self.runs]
         twice = sorted({name for name in folders if folders.count(name) > 1})
         config.require(not twice, "study runs", twice, "each run may stand in a study once")
+        by_folder = dict(zip(folders, self.runs))
         for run in self.runs:
-            known = run.parent is None or run.parent.run in folders
-            config.require(known, "parent.run", run.parent and run.parent.run, f"run {run.name} branches off no run of the study")
+            if run.parent is not None:
+                config.require(run.parent.run in by_folder, "parent.run", run.parent.run,
+                               f"run {run.name} branches off no run of the study")
+                _check_kept(run, by_folder[run.parent.run])
 
     @property
     def runs(self) -> tuple[RunConfig, ...]:
@@ -60,6 +63,16 @@ class Study:
             if name in (run.name, run.folder):
                 return run
         raise ConfigError(f"run {name!r}: not in study {self.name}{config.nearest(name, [r.name for r in self.runs])}")
+
+
+def _check_kept(run: RunConfig, parent: RunConfig) -> None:
+    """Raises `ConfigError` where the parent's checkpoint might be gone before the branch has read it."""
+    step, checkpoint = run.parent.step, parent.checkpoint
+    kept = step == parent.updates or step in checkpoint.keep or (
+        checkpoint.keep_every and step % checkpoint.keep_every == 0)
+    first = parent.parent.step if parent.parent else 0
+    config.require(bool(kept) and first < step <= parent.updates, "parent.step", step,
+                   f"run {run.name} branches off {parent.name} there, which must name it in checkpoint.keep")
 
 
 def load_study(name: str) -> Study:

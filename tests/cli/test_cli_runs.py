@@ -195,3 +195,15 @@ def test_a_run_that_holds_no_json_field_of_the_schema_is_one_line(root, capsys):
     (root / "a-run" / "run.json").write_text(json.dumps(content))
     assert main(["runs", "show", str(root / "a-run")]) == 2
     assert "schema_version = 99" in capsys.readouterr().err
+
+
+def test_show_tells_diagnostics_and_the_noise_scale(root, capsys):
+    record.write_diagnostics(root / "a-run", 0, [
+        {"step": 3, "small_batch": 1, "small_grad_sq": 5.0, "big_batch": 4, "big_grad_sq": 2.0,
+         "block_update_rms": [0.5, 0.25], "block_param_rms": [2.0, 2.0]}])
+    assert main(["runs", "show", str(root / "a-run")]) == 0
+    out = capsys.readouterr().out
+    # |G|^2 = (4 * 2 - 5) / 3 = 1 and tr(Sigma) = (5 - 2) / (1 - 1/4) = 4; sequences of 32 / 4 tokens.
+    assert "noise scale          4 sequences, 32 tokens" in out and "update ratio         0.25 0.125" in out
+    assert main(["runs", "show", str(root / "b-run")]) == 0
+    assert "diagnostics, the last row" not in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Studies: what a study file may say, and what is refused in one line."""
 
+import contextlib
 import dataclasses
 import importlib.util
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from jaxlm.config import ConfigError
 from jaxlm.sweep import Stage, Study, load_study
-from jaxlm.train import Parent
+from jaxlm.train import CheckpointConfig, Parent
 
 TINY = Path(__file__).with_name("tiny_study.py")
 
@@ -82,3 +83,14 @@ def test_a_rate_grid_whose_best_lies_at_its_edge_is_refused():
     assert quickstart.best_rate([(1.0, 3.0), (2.0, 2.0), (4.0, 3.0)]) == pytest.approx(2.0)
     with pytest.raises(ConfigError, match="must lie inside"):
         quickstart.best_rate([(1.0, 1.0), (2.0, 2.0), (4.0, 3.0)])
+
+
+@pytest.mark.parametrize(("step", "checkpoint", "kept"), [
+    (4, CheckpointConfig(keep=(4,)), True), (4, CheckpointConfig(every=2, keep_every=2), True),
+    (8, CheckpointConfig(), True), (4, CheckpointConfig(every=2), False), (5, CheckpointConfig(keep=(4,)), False)])
+def test_a_branch_needs_a_checkpoint_that_is_kept(tiny, step, checkpoint, kept):
+    trunk = tiny.run("trunk", updates=8, checkpoint=checkpoint)
+    runs = (trunk, tiny.run("branch", updates=12, parent=Parent(run=trunk.folder, step=step)))
+    with contextlib.nullcontext() if kept else pytest.raises(
+            ConfigError, match=rf"parent.step = {step}: run branch branches off trunk there, which must name it"):
+        Study(name="s", question="?", stages=(Stage(title="", runs=runs),))

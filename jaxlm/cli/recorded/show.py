@@ -6,11 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxlm.cli import disk
 from jaxlm.cli.recorded.select import find_run
 from jaxlm.cli.table import render, size
 from jaxlm.config import require
-from scaling import record
+from scaling import diagnostics, record
+from scaling.errors import InputError
 from scaling.record import export, schema
 from scaling.record.summary import Summary
 
@@ -29,7 +32,7 @@ def run(name: str, root: str, *, plot: Path | None) -> int:
         require(plot.parent.is_dir(), "plot", str(plot), "must name a file in a folder that is there")
     sections = {"": heading(short), "configuration": configuration(short), "attempts": attempts(short),
                 "result": result(short), "checkpoints": checkpoints(short),
-                f"last {ROWS} rows": last_rows(full),
+                f"last {ROWS} rows": last_rows(full), "diagnostics, the last row": diagnosed(full),
                 "set aside as damaged": damaged(folder), "notes of the reader": list(full.notes)}
     for title, lines in sections.items():
         if lines:
@@ -131,6 +134,22 @@ def last_rows(full: record.Run) -> list[str]:
     rows = [[_number(full.metrics[name][i]) for name in ROW_FIELDS]
             for i in range(max(full.metrics["step"].size - ROWS, 0), full.metrics["step"].size)]
     return render(ROW_FIELDS, rows).splitlines() if rows else []
+
+
+def diagnosed(full: record.Run) -> list[str]:
+    """Returns the last row of the diagnostics with what follows from all of them, and the loss spikes."""
+    rows, spiked = full.diagnostics, diagnostics.spikes(full.metrics["train_loss"])
+    lines = [f"loss spikes at update {', '.join(str(full.metrics['step'][i]) for i in spiked)}"] if spiked.size else []
+    if not rows["step"].size:
+        return lines
+    with contextlib.suppress(InputError):  # no gradients of two batch sizes
+        noise = diagnostics.noise_scale(full)
+        lines.append(f"{'noise scale':20} {noise.sequences[-1]:.4g} sequences, {noise.tokens[-1]:.4g} tokens")
+    ratios = {"update ratio": diagnostics.update_ratio(full)}
+    for name, column in {"step": rows["step"], **ratios, **{name: rows[name] for name in rows if name != "step"}}.items():
+        text = " ".join(_number(value) for value in np.atleast_1d(column[-1]))
+        lines += [f"{name:20} {text}"] if text.strip() else []
+    return lines
 
 
 def draw(full: record.Run, path: Path) -> None:
