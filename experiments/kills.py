@@ -95,6 +95,8 @@ def main() -> int:
     hits, differences = disturb(args.study, args.out / "killed", args.times, signals=args.signals,
                                 longest=args.longest, seed=args.seed)
     disturbed = time.monotonic() - started
+    if len(hits) < args.times:
+        differences.append(f"the study ended after {len(hits)} of {args.times} signals")
     differences += compare(args.out / name, args.out / "killed" / name)
     text = report(args.out / "killed" / name, hits, differences, alone=alone, disturbed=disturbed)
     print(text)
@@ -131,8 +133,6 @@ def disturb(study_name: str, out: Path, times: int, *, signals: list[str], longe
             hits.append(Hit(name=name, target=target, after=time.monotonic() - began, restart=restart))
             print(f"  {len(hits)}/{times} SIG{name} to {target} after {hits[-1].after:.1f} s", flush=True)
         wrong += contradictions(root, seen)
-    if len(hits) < times:
-        wrong.append(f"the study ended after {len(hits)} of {times} signals")
     return hits, wrong
 
 

