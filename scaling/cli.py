@@ -5,7 +5,6 @@ stderr), 130 Ctrl-C.
 """
 
 import argparse
-import io
 import os
 import sys
 import typing
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling import engine, fitted, intervals, sources
+from scaling import engine, fitted, intervals, sources, words
 from scaling.bootstrap import Bootstrap
 from scaling.curve_fit import fit_curves
 from scaling.errors import InputError
@@ -23,7 +22,6 @@ from scaling.importers import command as import_command
 from scaling.law import COUNTINGS, UNITS
 from scaling.laws import LAWS, annealing
 from scaling.prior import Prior
-from scaling.record import files
 
 _FIT_EXAMPLES = """examples:
   scaling fit chinchilla runs/ladder --counting non_embedding --bootstrap 500 --out fit.json
@@ -96,9 +94,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "law", choices=list(LAWS), help="; ".join(f"{law.name}: {law.equation}" for law in LAWS.values())
     )
-    parser.add_argument("sources", nargs="+", type=_place, metavar="SOURCE", help="run folders or CSV files")
+    parser.add_argument("sources", nargs="+", type=words.place, metavar="SOURCE", help="run folders or CSV files")
     parser.add_argument("--unit", choices=UNITS, help="unit of the loss; run records state it themselves")
-    parser.add_argument("--out", type=_place, help="JSON file for the fit")
+    parser.add_argument("--out", type=words.place, help="JSON file for the fit")
     parser.add_argument(
         "--bootstrap", type=int, default=0, metavar="K", help="refits for intervals (default: none)"
     )
@@ -142,7 +140,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--N", type=float, help="parameters, counted as in the fit")
     parser.add_argument("--D", type=float, help="tokens")
     parser.add_argument("--C", type=float, help="FLOPs: the best N and D at C = 6 N D")
-    parser.add_argument("--schedule", type=_place, help=".npy file with the rate of every update")
+    parser.add_argument("--schedule", type=words.place, help=".npy file with the rate of every update")
     parser.add_argument("--step", type=int, nargs="+", help="updates to predict at (default: the last)")
     parser.add_argument(
         "--warmup-steps", type=int, help="warm-up of the schedule (default: up to its first peak)"
@@ -155,7 +153,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    prior = [_prior(text) for text in arguments.prior]
+    prior = [words.prior(text) for text in arguments.prior]
     fit = _fit_curves(arguments, prior) if arguments.law == "annealing" else _fit_rows(arguments, prior)
     print(fit.table(arguments.level))
     if arguments.out:
@@ -174,7 +172,7 @@ def _fit_rows(arguments: argparse.Namespace, prior: Sequence[Prior]) -> Fit:
     if folders:
         data, unit, notes = sources.run_rows(arguments.sources, counting=arguments.counting, unit=unit)
     else:
-        names = dict(_assignment(text) for text in arguments.columns)
+        names = dict(words.assignment(text) for text in arguments.columns)
         data, notes = sources.csv_rows(source, names, counting=arguments.counting)
     _print_notes(notes)
     if unit is None:
@@ -229,13 +227,13 @@ def _fit_curves(arguments: argparse.Namespace, prior: Sequence[Prior]) -> Fit:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    fit, level, observed = _load(arguments.fit), arguments.level, not arguments.law_only
+    fit, level, observed = words.fit(arguments.fit), arguments.level, not arguments.law_only
     if fit.law == "annealing":
         if arguments.schedule is None:
             raise InputError(
                 "--schedule: an annealing fit predicts for a .npy file with the rate of every update"
             )
-        schedule = _schedule(arguments.schedule)
+        schedule = words.schedule(arguments.schedule)
         steps = np.array(arguments.step if arguments.step is not None else [schedule.size - 1])
         result = intervals.predict_curve(
             fit, schedule, steps, level=level, observed=observed, warmup_steps=arguments.warmup_steps
@@ -257,47 +255,10 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _plot(arguments: argparse.Namespace) -> None:
     from scaling import plots
 
-    fit = _load(arguments.fit)
+    fit = words.fit(arguments.fit)
     figure = plots.plot_curves(fit) if fit.law == "annealing" else plots.plot_law(fit)
     plots.save(figure, arguments.out)
     print(f"saved: {arguments.out}")
-
-
-def _load(text: str) -> Fit:
-    law, _, key = text.partition("/")
-    return fitted.published(law, key) if law in LAWS and not Path(text).exists() else fitted.load(text)
-
-
-def _place(text: str) -> files.AnyPath:
-    try:
-        return files.folder(text)
-    except InputError as error:  # argparse would swallow the text of any other exception
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _schedule(path: files.AnyPath) -> np.ndarray:
-    try:
-        return np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"--schedule = {str(path)!r}: {error.strerror or 'not a .npy file'}") from None
-    except (ValueError, EOFError):
-        raise InputError(f"--schedule = {str(path)!r}: not a .npy file") from None
-
-
-def _prior(text: str) -> Prior:
-    name, value = _assignment(text)
-    centre, _, sd = value.partition(":")
-    try:
-        return Prior(parameter=name, value=float(centre), sd=float(sd))
-    except ValueError:
-        raise InputError(f"--prior = {text!r}: must read NAME=VALUE:SD") from None
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"{text!r}: must read NAME=VALUE")
-    return name, value
 
 
 def _print_notes(notes: Sequence[str]) -> None:
