@@ -81,9 +81,13 @@ def finish(manager: Any) -> None:
 
 def steps(folder: Any) -> list[int]:
     """Returns the steps of the committed checkpoints of a folder, rising."""
+    import orbax.checkpoint as ocp
+
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    # Locally the name says it, on gs:// a marker file.
+    return sorted(int(path.name) for path in folder.iterdir()
+                  if path.name.isdecimal() and ocp.utils.is_checkpoint_finalized(path))
 
 
 def restore(folder: Any, step: int, target: TrainState) -> TrainState:

@@ -78,10 +78,10 @@ class DiagnosticsConfig:
 
     Attributes:
       every: updates between rows; 0 for none, and a step that computes none of it. Each row ends a chunk.
-        100 costs about 1% of a step, measured there.
+        100 costs 0.7% of a step, with 4 micro-batches 1.2%, measured there.
       sequences: with accumulation 1, the sequences of the next batch whose gradients are taken one by
         one for the noise scale; 0 for none. More of them give a steadier estimate at the cost of
-        1 / batch of a step each. With accumulation the micro-batches serve, at no cost.
+        1 / batch of a step each. With accumulation the micro-batches serve, at every update.
     """
 
     every: int = 0

@@ -2,18 +2,18 @@
 
 This table is the one place for formulas, units, sources and costs. A row follows update k; "next batch" is
 batch k + 1, which the parameters have not seen (within an epoch). Costs are in % of a step of the standard
-model (4 layers, width 256, batch 16 x 256, two loaded CPU cores; `experiments/bench/diagnostics.py`): "a row"
+model (4 layers, width 256, batch 16 x 256, two CPU cores; `experiments/bench/diagnostics.py`): "a row"
 is paid once every `every` updates, "a step" at each of them. Each row also ends a chunk of updates.
 
 small_grad_sq         mean of |g|^2 over the A micro-batches of update k; without accumulation over the
                       gradients of single sequences of the next batch, z-loss and dropout included
                       unit: squared gradient   source: McCandlish et al. 2018, 1812.06162, appendix A.1
-                      cost: 0.1 to 0.15 a micro-batch and step; single sequences 20 a row (4 of 16)
+                      cost: 0.1 to 0.2 a micro-batch and step; single sequences 18 to 22 a row (4 of 16)
 big_grad_sq           |g|^2 of update k, before clipping; unit and source as above; cost: none
 noise scale           tr(Sigma) / |G|^2, B_simple of the same source; `scaling.diagnostics.noise_scale`
                       unit: sequences, and tokens   cost: none, from the record
 block_update_rms      rms of the change of the parameters of a block (embedding, each layer, the rest)
-                      unit: parameter   cost: 0.2 a step
+                      unit: parameter   cost: 0.1 to 0.2 a step
 block_param_rms       rms of the parameters of a block after update k; unit: parameter   cost: in the next four
 update ratio          block_update_rms / block_param_rms; `scaling.diagnostics.update_ratio`   unit: 1
 attention_logit_max   max of |q_i . k_j| / sqrt(K) over heads, sequences and j <= i, by layer   unit: nats
@@ -24,12 +24,12 @@ residual_rms          rms of the residual stream after the block, by layer   uni
 residual_kurtosis     mean over tokens of E[(x - mu)^4] / E[(x - mu)^2]^2 - 3 over the D channels, by layer: 0 for
                       Gaussian channels, about D for one outlier   unit: 1   source: the measure of Outlier-Safe
                       Pre-Training's code; deviations: centred, and no relu
-                      cost of these four and block_param_rms: 31 to 35 a row
+                      cost of these four and block_param_rms: 30 to 37 a row
 spikes                losses 7 standard deviations off the mean of the 1000 before; `scaling.diagnostics.spikes`
                       unit: update index   source: OLMo 2, 2501.00656, section 3.2   cost: below 0.01 a step,
                       always on as a note while training
 
-All of it with every = 100: 0.7 a step, 1.0 with 4 micro-batches. Attention and residual stream are of the first
+All of it with every = 100: 0.7 a step, 1.2 with 4 micro-batches. Attention and residual stream are of the first
 micro-batch of the next batch, without dropout; a maximum grows with the number of sequences, so compare runs of
 equal micro-batch.
 Training itself is the same with and without, bit for bit on a CPU (tested).

@@ -1,7 +1,6 @@
 """The command `scaling import`."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from scaling import importers

@@ -24,6 +24,12 @@ MAIN = PINNED + """
 from jaxlm.cli import main
 sys.exit(main())
 """
+# The same with a fault, which the first word names.
+FAULTY = PINNED + f"""
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import fault_program
+sys.exit(fault_program.main())
+"""
 
 
 def start(*words, cache, program=MAIN, flags=None, quick=True):

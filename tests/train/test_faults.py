@@ -8,13 +8,12 @@ import time
 
 import pytest
 from fault_program import KILLS
-from processes import MAIN, PINNED, assert_same_end, finish, runs_of, start
+from processes import FAULTY, MAIN, assert_same_end, finish, runs_of, start
 
 from scaling import record
 
 HERE = pathlib.Path(__file__).parent
 STUDY = HERE / "fault_study.py"
-FAULTY = PINNED + f"sys.path.insert(0, {str(HERE)!r}); import fault_program; sys.exit(fault_program.main())"
 
 
 @pytest.fixture(scope="module")

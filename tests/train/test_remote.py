@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 
 import pytest
-from processes import MAIN, PINNED, finish, start
+from processes import FAULTY, MAIN, finish, start
 from tiny_run import RUN
 
 from jaxlm.train import Parent, train
@@ -12,7 +12,6 @@ from scaling import record
 
 HERE = pathlib.Path(__file__).parent
 STUDY = HERE / "fault_study.py"
-FAULTY = PINNED + f"sys.path.insert(0, {str(HERE)!r}); import fault_program; sys.exit(fault_program.main())"
 
 
 @pytest.fixture(scope="module")
