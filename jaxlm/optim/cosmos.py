@@ -9,6 +9,7 @@ import optax
 
 from jaxlm.optim.adam import scale_by_adam
 from jaxlm.optim.decay import Order, scale_by_rate_and_decay
+from jaxlm.optim.factorizations import complete_q, descending_eigenvectors, qr
 from jaxlm.optim.hyper import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, Hyperparameters, check, hyper, one_of
 from jaxlm.optim.matrices import largest_to_one, matrix_transform
 from jaxlm.optim.newton_schulz import Coefficients, orthogonalize
@@ -206,17 +207,17 @@ def _leading(g: jax.Array, r: int) -> jax.Array:
     g = largest_to_one(g)
     n, m = g.shape[-2:]
     if n <= m:
-        return jnp.linalg.eigh(jnp.matmul(g, g.swapaxes(-1, -2)))[1][..., ::-1][..., :r]
-    right = jnp.linalg.eigh(_onto(g, g))[1][..., ::-1]
+        return descending_eigenvectors(jnp.matmul(g, g.swapaxes(-1, -2)))[..., :r]
+    right = descending_eigenvectors(_onto(g, g))
     # Fewer right ones than r: the QR completes them.
     columns = jnp.matmul(g, right)[..., :r]
-    return jnp.linalg.qr(columns, mode="complete")[0][..., :r] if r > m else jnp.linalg.qr(columns)[0]
+    return complete_q(columns)[..., :r] if r > m else qr(columns)[0]
 
 
 def _power_step(g: jax.Array, state: CosmosState, b2: Any) -> jax.Array:
     p = state.basis
     new = b2 * jnp.matmul(p, state.gram) + jnp.matmul(g, (1 - b2) * _onto(p, g).swapaxes(-1, -2))
-    return jnp.linalg.qr(largest_to_one(new))[0]
+    return qr(largest_to_one(new))[0]
 
 
 def _onto(p: jax.Array, x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxlm.optim import factorizations
 from jaxlm.optim.adam import scale_by_adam
 from jaxlm.optim.decay import Order
 from jaxlm.optim.hyper import (ANY, COUNT, FRACTION, NATURAL, NOT_NEGATIVE, POSITIVE, Hyperparameters, check, hyper,
@@ -132,12 +133,10 @@ def orthonormal_rows(y: jax.Array, qr: QR = "cholesky") -> jax.Array:
     """Returns orthonormal rows [B..., r, n] that span those of `y`, r <= n; see `scale_by_dion`."""
     norms = safe_norm(y, axis=-1)
     y = y / jnp.where(norms == 0, 1, norms)
-    householder = lambda y: jnp.linalg.qr(y.swapaxes(-1, -2))[0].swapaxes(-1, -2)  # noqa: E731
+    householder = lambda y: factorizations.qr(y.swapaxes(-1, -2))[0].swapaxes(-1, -2)  # noqa: E731
     if qr == "householder":
         return householder(y)
-    factor = jnp.linalg.cholesky(jnp.matmul(y, y.swapaxes(-1, -2)))
-    eye = jnp.broadcast_to(jnp.eye(y.shape[-2], dtype=y.dtype), factor.shape)
-    inverse = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+    inverse = factorizations.lower_inverse(factorizations.cholesky(jnp.matmul(y, y.swapaxes(-1, -2))))
     good = jnp.max(jnp.sum(inverse * inverse, axis=(-2, -1))) <= 4 * y.shape[-2]  # not with NaN
     return jax.lax.cond(good, jnp.matmul, lambda _, y: householder(y), inverse, y)
 

@@ -9,6 +9,7 @@ import optax
 
 from jaxlm.optim.adam import scale_by_adam_raw
 from jaxlm.optim.decay import Order, scale_by_rate_and_decay
+from jaxlm.optim.factorizations import solve_positive
 from jaxlm.optim.hyper import COUNT, FRACTION, NATURAL, NOT_NEGATIVE, POSITIVE, Hyperparameters, check, hyper
 from jaxlm.optim.low_rank import Backproject, Basis, Rank, Side, SubspaceIteration, project_low_rank
 from jaxlm.optim.matrices import matrix_transform
@@ -94,8 +95,7 @@ def _solve(state: FisherState, slot: jax.Array, damping: Any) -> jax.Array:
     ridge = jnp.maximum(jnp.square(root / lengths), 2 * history * jnp.finfo(dtype).eps)
     system = share[..., :, None] * state.gram * share[..., None, :] + ridge[..., None] * jnp.eye(history, dtype=dtype)
     present = jnp.broadcast_to(jax.nn.one_hot(slot, history, dtype=dtype), share.shape)
-    factor = jnp.linalg.cholesky(system)
-    solution = jax.scipy.linalg.cho_solve((factor, True), present[..., None])[..., 0]
+    solution = solve_positive(system, present[..., None])[..., 0]
     weights = share * solution / jnp.take(lengths, slot, axis=-1)[..., None]
     return jnp.einsum("...s,s...io->...io", weights, state.units)
 

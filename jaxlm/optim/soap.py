@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlm.optim.decay import Order, scale_by_rate_and_decay
+from jaxlm.optim.factorizations import complete_q, descending_eigenvectors, qr
 from jaxlm.optim.hyper import (
     COUNT,
     FRACTION,
@@ -263,8 +264,8 @@ def _first_bases(grad: jax.Array, axes: tuple[int, ...]) -> list[jax.Array]:
     """The eigenvectors of G G^T and G^T G by falling eigenvalue, completed as `scale_by_soap` says."""
     shorter = INPUT if grad.shape[INPUT] < grad.shape[OUTPUT] else OUTPUT
     x = largest_to_one(grad.swapaxes(-1, -2) if shorter == INPUT else grad)
-    short = jnp.linalg.eigh(jnp.matmul(x.swapaxes(-1, -2), x))[1][..., ::-1]
-    return [short if axis == shorter else jnp.linalg.qr(jnp.matmul(x, short), mode="complete")[0] for axis in axes]
+    short = descending_eigenvectors(jnp.matmul(x.swapaxes(-1, -2), x))
+    return [short if axis == shorter else complete_q(jnp.matmul(x, short)) for axis in axes]
 
 
 def _where_due(
@@ -288,7 +289,7 @@ def _refresh(
     product = jnp.matmul(factor, basis)
     order = jnp.argsort(-jnp.sum(basis * product, axis=-2), axis=-1)
     along = order[..., :, None] if axis == INPUT else order[..., None, :]
-    new = jnp.linalg.qr(largest_to_one(jnp.take_along_axis(product, order[..., None, :], axis=-1)))[0]
+    new = qr(largest_to_one(jnp.take_along_axis(product, order[..., None, :], axis=-1)))[0]
     if mu.shape[axis] <= mu.shape[INPUT + OUTPUT - axis]:
         mu = _into(mu, _into(new, basis, INPUT), axis)
     else:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from jaxlm.config import ConfigError, require
+from jaxlm.optim.factorizations import svd
 from jaxlm.optim.hyper import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check, one_of
 from jaxlm.optim.matrices import matrix_transform
 from jaxlm.optim.newton_schulz import Coefficients
@@ -149,7 +150,7 @@ def leading_triple(x: jax.Array, *, steps: int = 16, exact: bool = False) -> tup
       exact: an SVD instead.
     """
     if exact:
-        u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+        u, s, vt = svd(x)
         return u[..., 0], s[..., 0], vt[..., 0, :]
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True)
     largest = jnp.where(largest == 0, 1, largest)
@@ -227,7 +228,7 @@ def soft_cap_strength(w_max: Any, weight_decay: Any, max_update_norm: Any, *, un
 
 def clip_singular_values(x: jax.Array, bound: Any = 1.0) -> jax.Array:
     """Returns matrices with singular values min(bound, sigma_i), by an SVD."""
-    u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    u, s, vt = svd(x)
     return jnp.matmul(u * jnp.minimum(s, bound)[..., None, :], vt)
 
 

@@ -53,7 +53,9 @@ def test_data_info_describes_the_users_own_text(tmp_path, capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_during_imports_ends_in_one_line(number, code):
     # Importing the command modules takes a moment; the signal is sent from within it.
-    program = ("import os, sys; from jaxlm.cli import main\n"
+    # A shell starts background jobs with Ctrl-C ignored, and they hand that on; a terminal does not.
+    program = ("import os, signal, sys; from jaxlm.cli import main\n"
+               "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                "class Hit:\n"
                "    def find_spec(self, name, path=None, target=None):\n"
                f"        if name == 'jaxlm.cli.study': os.kill(os.getpid(), {int(number)})\n"

@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxlm.optim.factorizations import qr, svd
 from jaxlm.optim.hyper import COUNT, NATURAL, check, one_of
 from jaxlm.optim.low_rank.project import OUTPUT
 
@@ -49,7 +50,7 @@ class SVD(Columns):
 
     def refresh(self, x: jax.Array, frame: jax.Array, *, axis: int, rank: int, count: jax.Array) -> jax.Array:
         """Returns [B..., n, r], by falling singular value."""
-        left, _, right = jnp.linalg.svd(x, full_matrices=False)
+        left, _, right = svd(x)
         vectors = right.swapaxes(-1, -2) if axis == OUTPUT else left
         return canonical_signs(vectors[..., :rank])
 
@@ -152,7 +153,7 @@ def canonical_signs(columns: jax.Array) -> jax.Array:
 
 def orthonormal(columns: jax.Array) -> jax.Array:
     """Returns Q [..., n, r] of the QR factorisation whose R has a diagonal of at least 0."""
-    q, r = jnp.linalg.qr(columns)
+    q, r = qr(columns)
     return q * jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1)[..., None, :]
 
 
