@@ -1,6 +1,6 @@
 # `make study` and `make test` set up .venv by themselves; they need Python 3.11 to 3.13 and make.
 
-.PHONY: help study test test-slow test-base test-kills bench bench-optimizers laws tune coverage kills interrupt clean
+.PHONY: help study test test-slow test-base test-kills bench bench-optimizers testbeds laws tune coverage kills interrupt clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ bench: .venv/.train  ## the standard step against plain JAX; what imports, diagn
 
 bench-optimizers: .venv/.train  ## an optimizer step over AdamW and the rule's matrix products (ten minutes)
 	.venv/bin/python experiments/bench/optimizers.py --cores 0 --rounds 4
+
+testbeds: .venv/.train  ## small problems against their theory (minutes)
+	.venv/bin/python experiments/testbeds/all.py
 
 RUNS ?= ../shared/runs
 

@@ -1,6 +1,5 @@
 """Table and picture of the study of optimizers; reads nothing but the records."""
 
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from scipy import stats
+import seeds
 
 from jaxlm import config as configs
 from jaxlm import model
@@ -18,10 +15,10 @@ from jaxlm.model import ModelConfig
 from jaxlm.optim import make_optimizer
 from jaxlm.optim.memory import state_bytes
 from jaxlm.optim.registry import OptimizerConfig
+from jaxlm.sweep import RateGrid
 from scaling import record
 from scaling.errors import InputError
 
-LEVEL = 0.9
 BASELINE = "adamw"
 
 
@@ -57,46 +54,38 @@ class Row:
         return self.curves[:, -1]
 
 
-def draw(root: Path) -> None:
+def draw(root: Path, *, grid: RateGrid) -> None:
     """Writes table.csv, report.md and curves.png into the study's folder; prints the table."""
-    rows = sorted(read(root), key=lambda row: row.final.mean())
+    rows = sorted(read(root, grid), key=lambda row: row.final.mean())
     baseline = next((row for row in rows if row.kind == BASELINE), None)
     if baseline is None:
         raise InputError(f"runs: no finished runs of {BASELINE}, which the others are compared with")
     lines = [line(row, baseline) for row in rows]
-    write_csv(root / "table.csv", lines)
+    seeds.write_csv(root / "table.csv", lines)
     plot(rows, root / "curves.png")
     notes = findings(rows, baseline)
     (root / "report.md").write_text(markdown(setting(root), lines, notes))
-    table = Table(*lines[0], box=None, pad_edge=False)
-    for one in lines:
-        table.add_row(*one.values())
-    console = Console(highlight=False, width=130)
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, soft_wrap=True)
+    seeds.print_table(lines)
+    print("\n".join(notes))
     print(f"report: {root / 'report.md'}; picture: curves.png; table: table.csv")
 
 
-def read(root: Path) -> list[Row]:
+def read(root: Path, grid: RateGrid) -> list[Row]:
     """Returns a row per optimizer that has finished runs at its best rate with more than one seed."""
-    runs = [run for run in map(record.read, record.find(root)) if run.state == "finished"]
     rows = []
-    for kind in dict.fromkeys(run.identity["config"]["optimizer"]["kind"] for run in runs):
-        own = [run for run in runs if run.identity["config"]["optimizer"]["kind"] == kind]
-        grid = {run.peak_lr: run.heldout_loss for run in sorted(own, key=lambda run: run.peak_lr) if run.seed == 0}
-        best = min(grid, key=grid.get)
-        at_best = sorted((run for run in own if run.peak_lr == best), key=lambda run: run.seed)
+    for kind in grid.arms:
+        best = grid.best(root, kind)
+        at_best = {seed: runs[-1] for seed, runs in grid.finished(root, kind, best).items()}
         if len(at_best) < 2:
             continue
-        seen = np.isfinite(at_best[0].metrics["heldout_loss"])
+        first = next(iter(at_best.values()))
+        seen = np.isfinite(first.metrics["heldout_loss"])
         rows.append(Row(
-            kind=kind, rate=best, grid=grid, seeds=tuple(run.seed for run in at_best),
-            steps=at_best[0].metrics["step"][seen] + 1,
-            tokens=at_best[0].metrics["tokens"][seen],
-            curves=np.stack([run.metrics["heldout_loss"][seen] for run in at_best]),
-            step_seconds=float(np.median(np.concatenate([run.metrics["seconds"] for run in at_best]))),
-            state_bytes=bytes_of(at_best[0])))
+            kind=kind, rate=best, grid=grid.scores(root, kind), seeds=tuple(at_best),
+            steps=first.metrics["step"][seen] + 1, tokens=first.metrics["tokens"][seen],
+            curves=np.stack([run.metrics["heldout_loss"][seen] for run in at_best.values()]),
+            step_seconds=float(np.median(np.concatenate([run.metrics["seconds"] for run in at_best.values()]))),
+            state_bytes=bytes_of(first)))
     return rows
 
 
@@ -109,37 +98,21 @@ def bytes_of(run: record.Run) -> int:
     return state_bytes(make_optimizer(optimizer, infos, clip_norm=None), shapes).total
 
 
-def interval(sample: np.ndarray) -> tuple[float, float]:
-    """Returns mean and half-width of its t interval at `LEVEL`."""
-    half = stats.t.ppf(0.5 + LEVEL / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(half)
-
-
 def line(row: Row, baseline: Row) -> dict[str, str]:
     """Returns one line of the table; differences are paired by seed, which fixes data and initialisation."""
-    mean, half = interval(row.final)
-    difference, spread = interval(paired(row, baseline))
+    difference, spread = seeds.interval(paired(row, baseline))
     own = row is baseline
-    return {"optimizer": row.kind, "peak rate": f"{row.rate:g}", "loss": f"{mean:.4f} ± {half:.4f}",
-            f"minus {BASELINE}": "" if own else f"{difference:+.4f} ± {spread:.4f}",
-            "verdict": "" if own else verdict(difference, spread),
+    return {"optimizer": row.kind, "peak rate": f"{row.rate:g}",
+            "loss": seeds.with_interval(*seeds.interval(row.final)),
+            f"minus {BASELINE}": "" if own else seeds.with_interval(difference, spread, signed=True),
+            "verdict": "" if own else seeds.verdict(difference, spread),
             "tokens to its loss": "" if own else tokens_to(row, baseline), "ms / update": f"{1e3 * row.step_seconds:.1f}",
             "state KiB": f"{row.state_bytes / 1024:.0f}"}
 
 
 def paired(row: Row, baseline: Row) -> np.ndarray:
     """Returns the differences of the last losses, one for each seed that both have."""
-    both = [seed for seed in row.seeds if seed in baseline.seeds]
-    if len(both) < 2:
-        raise InputError(f"{row.kind}: fewer than two seeds finished beside {baseline.kind}'s; too few for an interval")
-    return np.array([row.final[row.seeds.index(seed)] - baseline.final[baseline.seeds.index(seed)] for seed in both])
-
-
-def verdict(difference: float, half: float) -> str:
-    """Says whether the interval of the difference excludes zero."""
-    if abs(difference) <= half:
-        return "null"
-    return "lower" if difference < 0 else "higher"
+    return seeds.paired(row.kind, dict(zip(row.seeds, row.final)), dict(zip(baseline.seeds, baseline.final)))
 
 
 def tokens_to(row: Row, baseline: Row) -> str:
@@ -164,13 +137,13 @@ def findings(rows: list[Row], baseline: Row) -> list[str]:
               and row.step_seconds > 1.05 * baseline.step_seconds * _share(row, baseline)]
     if slower:
         notes.append(f"Lower loss per token but not per second on a core: {', '.join(slower)}.")
-    notes.append(f"Intervals: {LEVEL:.0%}, t with {len(baseline.final) - 1} degrees of freedom over seeds, differences paired by "
+    notes.append(f"Intervals: {seeds.LEVEL:.0%}, t with {len(baseline.final) - 1} degrees of freedom over seeds, differences paired by "
                  "seed; the rate was picked on the first seed, which favours no optimizer but flatters all.")
     return notes
 
 
 def _shown(row: Row, baseline: Row) -> bool:
-    difference, half = interval(paired(row, baseline))
+    difference, half = seeds.interval(paired(row, baseline))
     return abs(difference) > half
 
 
@@ -194,17 +167,7 @@ def setting(root: Path) -> str:
 def markdown(head: str, lines: list[dict[str, str]], notes: list[str]) -> str:
     """Returns the report as text with one table."""
     head += "\n\n![Loss against tokens and time, and the rate grids](curves.png)\n\n"
-    head += "| " + " | ".join(lines[0]) + " |\n|" + "---|" * len(lines[0]) + "\n"
-    body = "".join("| " + " | ".join(one.values()) + " |\n" for one in lines)
-    return head + body + "\n" + "\n".join(f"* {note}" for note in notes) + "\n"
-
-
-def write_csv(path: Path, lines: list[dict[str, str]]) -> None:
-    """Writes the table."""
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    return head + seeds.markdown_table(lines) + "\n" + "\n".join(f"* {note}" for note in notes) + "\n"
 
 
 def plot(rows: list[Row], path: Path) -> None:

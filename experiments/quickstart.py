@@ -22,8 +22,8 @@ from jaxlm.config import require
 from jaxlm.data import DataConfig, Source, corpus_or_stdlib
 from jaxlm.model import ModelConfig, parameter_counts
 from jaxlm.schedules import WSD, Constant, Cosine, ScheduleConfig
-from jaxlm.sweep import Stage, Study
-from jaxlm.train import CheckpointConfig, EvalConfig, Parent, RunConfig
+from jaxlm.sweep import Stage, Study, Trunk
+from jaxlm.train import CheckpointConfig, EvalConfig, RunConfig
 
 QUESTION = "How low will a larger model go, and what will another schedule give?"
 
@@ -81,16 +81,14 @@ def wsd(peak_lr: float, updates: int) -> WSD:
     return WSD(peak_lr=peak_lr, warmup=WARMUP, decay=updates // DECAY)
 
 
-def family(width: int, seed: int, peak_lr: float) -> list[RunConfig]:
+def family(width: int, seed: int, peak_lr: float) -> tuple[RunConfig, ...]:
     """Returns the trunk of one size and seed, and its decay branches at the budgets."""
-    starts = {updates: updates - updates // DECAY for updates in BUDGETS}
-    trunk = base(f"w{width}-s{seed}-trunk", width, seed=seed, updates=max(starts.values()),
-                 schedule=WSD(peak_lr=peak_lr, warmup=WARMUP))
-    trunk = trunk.replace(checkpoint=CheckpointConfig(every=128, keep=tuple(starts.values())))
-    branches = [base(f"w{width}-s{seed}-t{updates}", width, seed=seed, updates=updates,
-                     schedule=wsd(peak_lr, updates)).replace(parent=Parent(run=trunk.folder, step=start))
-                for updates, start in starts.items()]
-    return [trunk, *branches]
+    run = base(f"w{width}-s{seed}-trunk", width, seed=seed, updates=BUDGETS[-1],
+               schedule=WSD(peak_lr=peak_lr, warmup=WARMUP))
+    trunk = Trunk(run.replace(checkpoint=CheckpointConfig(every=128)))
+    for updates in BUDGETS:
+        trunk = trunk.decay_at(updates * run.tokens_per_update, fraction=1 / DECAY, checkpoint=CheckpointConfig())
+    return trunk.runs
 
 
 def curve(name: str, seed: int, schedule: ScheduleConfig) -> RunConfig:

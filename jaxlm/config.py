@@ -29,8 +29,12 @@ def require(condition: bool, field: str, value: Any, rule: str) -> None:
 
 def nearest(name: str, known: list[str]) -> str:
     """Returns '; did you mean X?' for the closest of `known`, else '; known: ...'."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+    return _guess(name, known) or f"; known: {', '.join(sorted(known))}"
+
+
+def _guess(name: Any, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5) if isinstance(name, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_dict(config: Any) -> Any:
@@ -166,7 +170,8 @@ def _decode_union(options: tuple, value: Any, path: str) -> Any:
     kinds = {option.kind: option for option in options if hasattr(option, "kind")}
     if isinstance(value, Mapping) and kinds:
         kind = value.get("kind")
-        require(kind in kinds, f"{path}.kind", kind, f"must be one of {', '.join(map(repr, kinds))}")
+        require(kind in kinds, f"{path}.kind", kind,
+                f"must be one of {', '.join(map(repr, kinds))}{_guess(kind, list(kinds))}")
         return _decode(kinds[kind], value, path)
     errors = []
     for option in options:

@@ -69,7 +69,22 @@ def fit_curves(
         pinned=pinned,
         settings=settings,
     )
+    found = dataclasses.replace(found, conditions=conditions(curves))
     return dataclasses.replace(found, scatter=_rough(found, data["curve"])) if law.recipe else found
+
+
+def conditions(curves: Sequence[Curve | Sequence]) -> dict[str, list[Any]]:
+    """Returns `Fit.conditions` of the curves: a fact that one of them does not state is left out."""
+    checked = [curves_module.as_curve(curve, index) for index, curve in enumerate(curves)]
+    facts = [
+        {"peak_lr": float(curve.schedule.max()), "updates": curve.schedule.size, **curve.facts} for curve in checked
+    ]
+    found: dict[str, list[Any]] = {}
+    for name in facts[0]:
+        if all(name in one for one in facts):
+            values = [one[name] for one in facts]
+            found[name] = [value for index, value in enumerate(values) if value not in values[:index]]
+    return found
 
 
 def _rough(fit: Fit, curve: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Loss curves: a learning rate for every update, and losses at some of the updates."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class Curve:
       losses: [points] losses, positive.
       warmup_steps: updates of the warm-up; None takes the updates before the first peak.
       N: parameter count, for laws of curves and sizes.
+      facts: under what the run trained, JSON-ready, as far as known: tokens_per_update, params
+        (counts of parameters), optimizer (its configuration).
     """
 
     name: str
@@ -27,6 +30,7 @@ class Curve:
     losses: np.ndarray
     warmup_steps: int | None = None
     N: float | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def as_curve(item: Curve | Sequence, index: int = 0) -> Curve:

@@ -43,6 +43,8 @@ class Fit:
       warnings: what a reader should know before trusting the fit.
       notes: which rows were left out and why, what was derived.
       data: the rows, columns by name.
+      conditions: of a law of whole curves, under what its curves were trained: the distinct values of each
+        fact (peak_lr, updates, and `Curve.facts`) that all of them state.
     """
 
     law: str
@@ -66,6 +68,7 @@ class Fit:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     data: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    conditions: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def definition(self) -> Law:

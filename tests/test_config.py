@@ -17,8 +17,11 @@ from jaxlm.model import ComputeConfig, ModelConfig
 from jaxlm.optim import AdamW, OptimizerConfig
 from jaxlm.optim import registry as optimizer_registry
 from jaxlm.parallel import MeshConfig
-from jaxlm.schedules import WSD, Constant, Cosine, FromArray, Linear, ScheduleConfig
-from jaxlm.train import CheckpointConfig, DiagnosticsConfig, EvalConfig, Parent, RunConfig
+from jaxlm.schedules import (
+    WSD, WSDS, Constant, Cosine, CosineTail, CyclicCosine, FromArray, HalfLife, Infinite, InverseSqrt, Linear, Power,
+    PowerShape, RewarmRedecay, ScheduleConfig, StepDecay,
+)
+from jaxlm.train import CheckpointConfig, DiagnosticsConfig, EvalConfig, Initial, Parent, RunConfig
 
 UPDATES = 20
 MODEL = ModelConfig(vocabulary=16, sequence=8, layers=1, width=8, heads=2)
@@ -26,8 +29,14 @@ SYNTHETIC = DataConfig(sources=(Synthetic(vocabulary=16, order=1, tokens=4000),)
 BASE = RunConfig(name="base", updates=UPDATES, batch=4, model=MODEL, data=SYNTHETIC)
 
 SCHEDULES = (Constant(peak_lr=0.1, warmup=3), Linear(peak_lr=0.1, final=0.1), Cosine(peak_lr=0.1, warmup=2),
-             WSD(peak_lr=0.1, warmup=2, decay=5, shape="linear", final=0.1), FromArray(path="set by the test"))
+             WSD(peak_lr=0.1, warmup=2, decay=5, shape="linear", final=0.1), FromArray(path="set by the test"),
+             WSDS(peak_lr=0.1, ends=(8, UPDATES), decay=(2, 3)), CyclicCosine(peak_lr=0.1, cycles=(8, UPDATES)),
+             CyclicCosine(peak_lr=0.1, cycles=2), CosineTail(peak_lr=0.1, tail=3),
+             HalfLife(peak_lr=0.1, decay=4, half_life=2.0), Infinite(peak_lr=0.1, cooldown=4, constant=0.5, anneal=3),
+             InverseSqrt(peak_lr=0.1, warmup=3, decay=2), Power(peak_lr=0.1, start=4.0, shape=PowerShape(outer=1.5)),
+             RewarmRedecay(running=Linear(peak_lr=0.1), start=9, peak_lr=0.05, warmup=2), StepDecay(peak_lr=0.1))
 SOURCES = (Corpus(parts=("plays", "bible_asv")), StandardLibrary(), Files(paths=("a.txt", "b.jsonl")), Synthetic())
+SCHEDULE_KINDS = ", ".join(repr(cls.kind) for cls in typing.get_args(ScheduleConfig))
 TOKENIZERS = (Bytes(), HuggingFace(path="t.json"), HuggingFace(path="t.json", separator="</s>"))
 
 
@@ -60,7 +69,7 @@ FULL = RunConfig(
                     heldout_fraction=0.2),
     optimizer=AdamW(b1=0.8, b2=0.99, eps=1e-10, weight_decay=0.2),
     schedule=WSD(peak_lr=0.1, warmup=2, decay=5, shape="cosine", final=0.1),
-    evaluation=EvalConfig(every=2, sequences=64),
+    evaluation=EvalConfig(every=2, sequences=64, sources=(StandardLibrary(),)),
     checkpoint=CheckpointConfig(every=4, latest=3, keep_every=8, best=2, keep=(1, UPDATES)),
     diagnostics=DiagnosticsConfig(every=10, sequences=8),
     mesh=MeshConfig(data=2, fsdp=4, tensor=2), parent=Parent(run="trunk-01234567", step=12))
@@ -117,7 +126,9 @@ def test_no_field_of_the_full_run_is_at_its_default():
                 yield from defaults(value, f"{name}.")
             elif field.default is not dataclasses.MISSING and value == field.default:
                 yield name
-    assert list(defaults(FULL, "")) == []
+    initial = FULL.replace(parent=None, initial=Initial(run="first-01234567", step=3, optimizer="keep"))
+    assert through_json(initial) == initial
+    assert [*defaults(FULL, ""), *defaults(initial, "")] == ["initial", "parent"]  # a run has one of the two
 
 
 # Mistakes in data.
@@ -141,11 +152,14 @@ BAD_DATA = [
     ({"mesh": 8}, "mesh = 8: must be a table of fields"),
     ({"model": to_dict(MODEL) | {"norm": "batchnorm"}},
      "model.norm = 'batchnorm': must be one of 'rmsnorm', 'layernorm'"),
-    ({"schedule": {"kind": "exponential"}},
-     "schedule.kind = 'exponential': must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
+    ({"schedule": {"kind": "zzz"}},
+     "schedule.kind = 'zzz': must be one of " + SCHEDULE_KINDS),
     ({"schedule": {"peak_lr": 1.0}},
-     "schedule.kind = None: must be one of 'constant', 'linear', 'cosine', 'wsd', 'array'"),
-    ({"optimizer": {"kind": "adamm"}}, "optimizer.kind = 'adamm': must be one of " + ", ".join(map(repr, optimizer_registry.OPTIMIZERS))),
+     "schedule.kind = None: must be one of " + SCHEDULE_KINDS),
+    ({"schedule": {"kind": "wsds"}},
+     "schedule.kind = 'wsds': must be one of " + SCHEDULE_KINDS + "; did you mean 'wsd_s'?"),
+    ({"optimizer": {"kind": "adamm"}}, "optimizer.kind = 'adamm': must be one of " + ", ".join(map(repr, optimizer_registry.OPTIMIZERS))
+     + "; did you mean 'adamw'?"),
     ({"parent": {"run": "trunk"}}, "parent.step = None: must be given"),
     ({"data": {"sources": [{"kind": "synthetic", "order": "two"}], "sequence": 8}},
      "data.sources[0].order = 'two': must be of type int, not str"),

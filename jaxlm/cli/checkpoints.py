@@ -130,12 +130,12 @@ class StudyFolder:
         return why
 
     def _read(self) -> list[tuple[str, dict[str, Any] | None] | None]:
-        """The name and parent of each run, None for one whose record is damaged; identities never change."""
+        """The name of each run and the checkpoint it starts from, None for a damaged record; identities never change."""
         for path in sorted(self._parent.iterdir()):
             if path.name not in self._known and (path / "run.json").exists():
                 try:
-                    identity = record.summarise(path).identity
-                    self._known[path.name] = identity["name"], identity["parent"]
+                    one = record.summarise(path)
+                    self._known[path.name] = one.name, one.identity["parent"] or one.initial
                 except InputError:
                     self._known[path.name] = None
         return list(self._known.values())

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxlm.cli import checkpoints, data, doctor, memory, optimizers, runs, study, train
+from jaxlm.cli import checkpoints, data, doctor, memory, optimizers, recommend, refine, runs, study, train
 from jaxlm.config import ConfigError
 from scaling.errors import InputError
 
@@ -40,7 +40,7 @@ def run(argv: Sequence[str] | None) -> int:
     parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (study, train, data, runs, checkpoints, optimizers, memory, doctor):
+    for command in (study, train, data, runs, checkpoints, recommend, refine, optimizers, memory, doctor):
         command.add_parser(commands)
     _quieten()
     try:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +113,26 @@ def load_array(path: str | pathlib.Path) -> ArraySchedule:
     require(isinstance(rates, np.ndarray) and rates.dtype.kind in "fiu", "path", str(path),
             "must hold one array of numbers")
     return from_array(rates, provenance if isinstance(provenance, dict) else {"note": provenance})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromArray:
+    """The rates in a `schedule.npy`, one for each update of the run.
+
+    `path` is the file, or a folder that holds `schedule.npy`; a `schedule.json` beside it is its provenance.
+    """
+
+    kind: ClassVar[str] = "array"
+    path: str
+
+    def build(self, updates: int) -> ArraySchedule:
+        """Returns the schedule; raises `ConfigError` unless the file holds exactly `updates` rates."""
+        check_updates(updates)
+        schedule = load_array(self.path)
+        # A schedule cut short or held on is another schedule than the one that was optimised or recorded.
+        require(len(schedule.rates) == updates, "path", self.path,
+                f"holds {len(schedule.rates)} rates, must hold one for each update, updates = {updates}")
+        return schedule
 
 
 def _on_cpu() -> contextlib.AbstractContextManager:

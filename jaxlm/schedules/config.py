@@ -1,134 +1,58 @@
-"""Typed configurations of schedules; `build(updates)` makes the schedule of a run of that length."""
+"""The union of all configurations of schedules; `build(updates)` makes the schedule of a run of that length."""
 
 import dataclasses
 from typing import Any, ClassVar, TypeAlias
 
 from jaxlm.config import require, to_dict
-from jaxlm.schedules.arrays import ArraySchedule, load_array
-from jaxlm.schedules.constant import constant
-from jaxlm.schedules.cooldown import Shape, check_cooldown
-from jaxlm.schedules.cosine import cosine
-from jaxlm.schedules.linear import linear
-from jaxlm.schedules.steps import Schedule, check_updates
-from jaxlm.schedules.warmup import Warmup
-from jaxlm.schedules.wsd import check_run, wsd
+from jaxlm.schedules.arrays import ArraySchedule, FromArray
+from jaxlm.schedules.constant import Constant
+from jaxlm.schedules.cooldown import CooldownShape, check_cooldown
+from jaxlm.schedules.cosine import Cosine, CosineTail
+from jaxlm.schedules.cycles import WSDS, CyclicCosine
+from jaxlm.schedules.half_life import HalfLife
+from jaxlm.schedules.infinite import Infinite, rewarm_redecay
+from jaxlm.schedules.inverse_sqrt import InverseSqrt
+from jaxlm.schedules.linear import Linear
+from jaxlm.schedules.power import Power
+from jaxlm.schedules.step_decay import StepDecay
+from jaxlm.schedules.steps import Schedule
+from jaxlm.schedules.warmup import Warmed
+from jaxlm.schedules.wsd import WSD
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Constant:
-    """Warm-up over `warmup` updates, (t+1)/warmup of `peak_lr` at update t, then `peak_lr`.
+class RewarmRedecay(Warmed):
+    """`running`, built for `start` updates, then `warmup` up to `peak_lr` and a decay to the end: `rewarm_redecay`.
 
-    >>> float(Constant(peak_lr=0.5, warmup=2).build(10)(0))
-    0.25
+    `running` may itself be a `RewarmRedecay`, for a third set of data.
+
+    >>> before = Linear(peak_lr=0.5, final=0.5)
+    >>> config = RewarmRedecay(running=before, start=4, peak_lr=0.5, warmup=2, shape="linear")
+    >>> [float(config.build(10)(t)) for t in (0, 4, 5, 6)]
+    [0.5, 0.25, 0.375, 0.5]
     """
 
-    kind: ClassVar[str] = "constant"
-    peak_lr: float
-    warmup: int = 0
+    kind: ClassVar[str] = "rewarm_redecay"
+    running: "ScheduleConfig"
+    start: int
+    decay: int | None = None
+    shape: CooldownShape = "cosine"
+    final: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.peak_lr, self.warmup)
-
-    def build(self, updates: int) -> Schedule:
-        """Returns the schedule; raises `ConfigError` if the warm-up is longer than the run."""
-        check_run(updates, warmup=self.warmup, decay=0)
-        return constant(peak_lr=self.peak_lr, warmup=self.warmup)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Linear:
-    """Warm-up, then linear decay over the rest of the run to the fraction `final` of `peak_lr`.
-
-    >>> float(Linear(peak_lr=0.5, warmup=2).build(10)(6))
-    0.25
-    """
-
-    kind: ClassVar[str] = "linear"
-    peak_lr: float
-    warmup: int = 0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self.peak_lr, self.warmup)
-        check_cooldown(shape="linear", final=self.final)
-
-    def build(self, updates: int) -> Schedule:
-        """Returns the schedule; raises `ConfigError` unless the warm-up is shorter than the run."""
-        return linear(updates, peak_lr=self.peak_lr, warmup=self.warmup, final=self.final)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """Warm-up, then a half cosine over the rest of the run to the fraction `final` of `peak_lr`.
-
-    >>> round(float(Cosine(peak_lr=0.5, warmup=2).build(10)(6)), 6)
-    0.25
-    """
-
-    kind: ClassVar[str] = "cosine"
-    peak_lr: float
-    warmup: int = 0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self.peak_lr, self.warmup)
-        check_cooldown(shape="cosine", final=self.final)
-
-    def build(self, updates: int) -> Schedule:
-        """Returns the schedule; raises `ConfigError` unless the warm-up is shorter than the run."""
-        return cosine(updates, peak_lr=self.peak_lr, warmup=self.warmup, final=self.final)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WSD:
-    """Warm-up, `peak_lr`, then a cooldown over the last `decay` updates; `decay=0` is the trunk.
-
-    The rates of a trunk and of its branches agree bit for bit before the decay. The defaults of `shape` and
-    `final`, 1-sqrt to zero, follow Haegele et al. 2024, arXiv 2405.18392.
-
-    >>> float(WSD(peak_lr=0.5, warmup=2, decay=4, shape="linear").build(10)(8))
-    0.25
-    """
-
-    kind: ClassVar[str] = "wsd"
-    peak_lr: float
-    warmup: int = 0
-    decay: int = 0
-    shape: Shape = "sqrt"
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self.peak_lr, self.warmup)
+        super().__post_init__()
         check_cooldown(shape=self.shape, final=self.final)
-        require(self.decay >= 0, "decay", self.decay, "must not be negative")
+        require(self.decay is None or self.decay >= 0, "decay", self.decay, "must not be negative")
+        require(self.start >= 1, "start", self.start, "must be at least 1")
 
     def build(self, updates: int) -> Schedule:
-        """Returns the schedule; raises `ConfigError` if warm-up and decay do not fit into the run."""
-        return wsd(updates, decay=self.decay, peak_lr=self.peak_lr, warmup=self.warmup, shape=self.shape,
-                   final=self.final)
+        """Returns the schedule; raises `ConfigError` if a part does not fit into the run."""
+        return rewarm_redecay(self.running.build(self.start), start=self.start, updates=updates, peak_lr=self.peak_lr,
+                              warmup=self.warmup, decay=self.decay, shape=self.shape, final=self.final)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FromArray:
-    """The rates in a `schedule.npy`, one for each update of the run.
-
-    `path` is the file, or a folder that holds `schedule.npy`; a `schedule.json` beside it is its provenance.
-    """
-
-    kind: ClassVar[str] = "array"
-    path: str
-
-    def build(self, updates: int) -> ArraySchedule:
-        """Returns the schedule; raises `ConfigError` unless the file holds exactly `updates` rates."""
-        check_updates(updates)
-        schedule = load_array(self.path)
-        # A schedule cut short or held on is another schedule than the one that was optimised or recorded.
-        require(len(schedule.rates) == updates, "path", self.path,
-                f"holds {len(schedule.rates)} rates, must hold one for each update, updates = {updates}")
-        return schedule
-
-
-ScheduleConfig: TypeAlias = Constant | Linear | Cosine | WSD | FromArray
+ScheduleConfig: TypeAlias = (Constant | Linear | Cosine | WSD | FromArray | WSDS | CyclicCosine | CosineTail | HalfLife
+                             | Infinite | InverseSqrt | Power | RewarmRedecay | StepDecay)
 
 
 def provenance(config: ScheduleConfig, updates: int) -> dict[str, Any]:
@@ -148,8 +72,3 @@ def provenance(config: ScheduleConfig, updates: int) -> dict[str, Any]:
     if isinstance(schedule, ArraySchedule):
         data |= {"sha256": schedule.sha256, "from": dict(schedule.provenance)}
     return data
-
-
-def _check(peak_lr: float, warmup: int) -> None:
-    require(0.0 < peak_lr < float("inf"), "peak_lr", peak_lr, "must be finite and positive")
-    Warmup(steps=warmup)

@@ -1,11 +1,12 @@
 """Constant rate after a warm-up: the trunk from which decays branch off."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 
-from jaxlm.schedules.steps import Schedule, check_peak_lr
-from jaxlm.schedules.warmup import Warmup, as_warmup
+from jaxlm.schedules.steps import Schedule, check_peak_lr, check_run
+from jaxlm.schedules.warmup import Warmed, Warmup, as_warmup
 
 
 def constant(*, peak_lr: float = 1.0, warmup: int | Warmup = 0) -> Schedule:
@@ -31,3 +32,19 @@ def constant(*, peak_lr: float = 1.0, warmup: int | Warmup = 0) -> Schedule:
         return peak_lr * rise.fraction(t)
 
     return schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Constant(Warmed):
+    """Warm-up over `warmup` updates, (t+1)/warmup of `peak_lr` at update t, then `peak_lr`.
+
+    >>> float(Constant(peak_lr=0.5, warmup=2).build(10)(0))
+    0.25
+    """
+
+    kind: ClassVar[str] = "constant"
+
+    def build(self, updates: int) -> Schedule:
+        """Returns the schedule; raises `ConfigError` if the warm-up is longer than the run."""
+        check_run(updates, warmup=self.warmup, decay=0)
+        return constant(peak_lr=self.peak_lr, warmup=self.warmup)

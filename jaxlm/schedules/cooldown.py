@@ -1,39 +1,43 @@
 """Cooldown shapes: how the rate falls from its peak to its final value."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxlm.config import require
+from jaxlm.schedules.shapes import InverseSqrtShape, PowerShape
 from jaxlm.schedules.steps import End, as_step, share
 
 Shape = Literal["linear", "sqrt", "cosine", "square", "mirror_cosine", "exponential", "inverse"]
+CooldownShape: TypeAlias = Shape | PowerShape | InverseSqrtShape
 
 # Shapes that reach their final value by ratios, and so can never reach zero.
 NEEDS_FINAL = ("exponential", "inverse")
 
 
-def cooldown(t: Any, *, start: int, length: int, shape: Shape, final: float,
+def cooldown(t: Any, *, start: int, length: int, shape: CooldownShape, final: float,
              end: End = "exclusive") -> jax.Array:
     """Returns the fraction of the peak at update `t`: 1 up to `start`, then down to `final`, which holds.
 
     With u = (t-start)/length the share of the decay that is done and f = final:
 
-        linear         f + (1-f) (1-u)
-        sqrt           f + (1-f) (1 - sqrt u)              "1-sqrt"
-        cosine         f + (1-f) (1 + cos(pi u)) / 2
-        square         f + (1-f) (1 - u^2)
-        mirror_cosine  twice linear minus cosine
-        exponential    f^u
-        inverse        1 / (1 + (1/f - 1) u)               1/rate is linear in u
+        linear            f + (1-f) (1-u)
+        sqrt              f + (1-f) (1 - sqrt u)              "1-sqrt"
+        cosine            f + (1-f) (1 + cos(pi u)) / 2
+        square            f + (1-f) (1 - u^2)
+        mirror_cosine     twice linear minus cosine
+        exponential       f^u
+        inverse           1 / (1 + (1/f - 1) u)               1/rate is linear in u
+        PowerShape        f + (1-f) (1 - u^inner)^outer
+        InverseSqrtShape  f + (1-f) (1 - g(u)/g(1)),          g(u) = 1 - 1/sqrt(1 + timescale u)
 
     Args:
       t: index of the update, integers of any shape.
       start: first update of the decay, where u = 0.
       length: number of updates of the decay, >= 1.
-      shape: one of the names above.
+      shape: one of the names above, or a shape with its parameters.
       final: f, fraction of the peak at the end, in [0, 1]; > 0 for "exponential" and "inverse".
       end: "exclusive": the final value is reached at `start + length`, one past the last update of
         the decay; "inclusive": at the last update, u = (t-start)/(length-1).
@@ -47,14 +51,16 @@ def cooldown(t: Any, *, start: int, length: int, shape: Shape, final: float,
     elapsed = as_step(t) - start
     done = jnp.clip(elapsed, 0, span)
     # u and 1-u each come from integers, so that rates near zero keep their relative precision.
-    fraction = _SHAPES[shape](share(done, span), share(span - done, span), final)
+    parts = share(done, span), share(span - done, span)
+    fraction = _SHAPES[shape](*parts, final) if isinstance(shape, str) else _between(final, shape.fall(*parts))
     # Both ends are decided on integers and are exact at any t, whatever the arithmetic between.
     return jnp.where(elapsed < min(span, 1), 1.0, jnp.where(elapsed >= span, final, fraction))
 
 
-def check_cooldown(*, shape: str, final: float, end: str = "exclusive") -> None:
+def check_cooldown(*, shape: str | PowerShape | InverseSqrtShape, final: float, end: str = "exclusive") -> None:
     """Raises `ConfigError` for an unknown shape or end, or a final fraction that the shape cannot reach."""
-    require(shape in _SHAPES, "shape", shape, f"must be one of {', '.join(_SHAPES)}")
+    known = isinstance(shape, (PowerShape, InverseSqrtShape)) or shape in _SHAPES
+    require(known, "shape", shape, f"must be one of {', '.join(_SHAPES)}")
     require(end in get_args(End), "end", end, f"must be one of {', '.join(get_args(End))}")
     require(0.0 <= final <= 1.0, "final", final, "is a fraction of the peak and must lie in [0, 1]")
     require(final > 0.0 or shape not in NEEDS_FINAL, "final", final, f"must be > 0 for the shape {shape!r}")

@@ -1,8 +1,12 @@
 """Linear decay over the whole run after the warm-up, to zero by default ("D2Z")."""
 
-from jaxlm.schedules.steps import End, Schedule
-from jaxlm.schedules.warmup import Warmup, as_warmup
-from jaxlm.schedules.wsd import check_run, wsd
+import dataclasses
+from typing import ClassVar
+
+from jaxlm.schedules.cooldown import check_cooldown
+from jaxlm.schedules.steps import End, Schedule, check_run
+from jaxlm.schedules.warmup import Warmed, Warmup, as_warmup
+from jaxlm.schedules.wsd import wsd
 
 
 def linear(updates: int, *, peak_lr: float = 1.0, warmup: int | Warmup = 0, final: float = 0.0,
@@ -34,3 +38,23 @@ def linear(updates: int, *, peak_lr: float = 1.0, warmup: int | Warmup = 0, fina
     check_run(updates, warmup=rise.steps, decay=1)
     return wsd(updates, decay=updates - rise.steps, peak_lr=peak_lr, warmup=rise,
                shape="linear", final=final, end=end)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Warmed):
+    """Warm-up, then linear decay over the rest of the run to the fraction `final` of `peak_lr`.
+
+    >>> float(Linear(peak_lr=0.5, warmup=2).build(10)(6))
+    0.25
+    """
+
+    kind: ClassVar[str] = "linear"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cooldown(shape="linear", final=self.final)
+
+    def build(self, updates: int) -> Schedule:
+        """Returns the schedule; raises `ConfigError` unless the warm-up is shorter than the run."""
+        return linear(updates, peak_lr=self.peak_lr, warmup=self.warmup, final=self.final)

@@ -42,3 +42,15 @@ def check_updates(updates: int) -> None:
 def check_peak_lr(peak_lr: float) -> None:
     """Raises `ConfigError` unless `peak_lr` is finite and not negative."""
     require(0.0 <= peak_lr < float("inf"), "peak_lr", peak_lr, "must be finite and not negative")
+
+
+def check_run(updates: int, *, warmup: int, decay: int) -> None:
+    """Raises `ConfigError` unless warm-up and decay, in updates, fit into a run of `updates`."""
+    check_updates(updates)
+    require(isinstance(decay, int) and decay >= 0, "decay", decay,
+            "must be a whole number of updates, not negative")
+    rule = f"must not be longer than the run, updates = {updates}"
+    require(decay <= updates, "decay", decay, rule)
+    require(warmup <= updates, "warmup", warmup, rule)
+    require(warmup + decay <= updates, "warmup + decay", warmup + decay,
+            f"{rule} (warmup = {warmup}, decay = {decay})")

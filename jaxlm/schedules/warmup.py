@@ -59,3 +59,15 @@ class Warmup:
 def as_warmup(warmup: int | Warmup) -> Warmup:
     """Returns `warmup` itself, or `Warmup(steps=warmup)` for a number of updates."""
     return warmup if isinstance(warmup, Warmup) else Warmup(steps=warmup)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmed:
+    """What most configurations of schedules share: a peak rate and the updates of warm-up to it, (t+1)/warmup."""
+
+    peak_lr: float
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.peak_lr < float("inf"), "peak_lr", self.peak_lr, "must be finite and positive")
+        Warmup(steps=self.warmup)

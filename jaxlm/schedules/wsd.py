@@ -1,16 +1,17 @@
 """Warm-up, stable, decay: a constant rate whose last updates are a cooldown of a chosen shape."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 
 from jaxlm.config import require
-from jaxlm.schedules.cooldown import Shape, check_cooldown, cooldown
-from jaxlm.schedules.steps import End, Schedule, check_peak_lr, check_updates
-from jaxlm.schedules.warmup import Warmup, as_warmup
+from jaxlm.schedules.cooldown import CooldownShape, check_cooldown, cooldown
+from jaxlm.schedules.steps import End, Schedule, check_peak_lr, check_run
+from jaxlm.schedules.warmup import Warmed, Warmup, as_warmup
 
 
-def wsd(updates: int, *, decay: int, peak_lr: float = 1.0, warmup: int | Warmup = 0, shape: Shape = "sqrt",
+def wsd(updates: int, *, decay: int, peak_lr: float = 1.0, warmup: int | Warmup = 0, shape: CooldownShape = "sqrt",
         final: float = 0.0, end: End = "exclusive") -> Schedule:
     """Returns the warmup-stable-decay schedule of a run of `updates` updates.
 
@@ -53,13 +54,28 @@ def wsd(updates: int, *, decay: int, peak_lr: float = 1.0, warmup: int | Warmup 
     return schedule
 
 
-def check_run(updates: int, *, warmup: int, decay: int) -> None:
-    """Raises `ConfigError` unless warm-up and decay, in updates, fit into a run of `updates`."""
-    check_updates(updates)
-    require(isinstance(decay, int) and decay >= 0, "decay", decay,
-            "must be a whole number of updates, not negative")
-    rule = f"must not be longer than the run, updates = {updates}"
-    require(decay <= updates, "decay", decay, rule)
-    require(warmup <= updates, "warmup", warmup, rule)
-    require(warmup + decay <= updates, "warmup + decay", warmup + decay,
-            f"{rule} (warmup = {warmup}, decay = {decay})")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WSD(Warmed):
+    """Warm-up, `peak_lr`, then a cooldown over the last `decay` updates; `decay=0` is the trunk.
+
+    The rates of a trunk and of its branches agree bit for bit before the decay. The defaults of `shape` and
+    `final`, 1-sqrt to zero, follow Haegele et al. 2024, arXiv 2405.18392.
+
+    >>> float(WSD(peak_lr=0.5, warmup=2, decay=4, shape="linear").build(10)(8))
+    0.25
+    """
+
+    kind: ClassVar[str] = "wsd"
+    decay: int = 0
+    shape: CooldownShape = "sqrt"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cooldown(shape=self.shape, final=self.final)
+        require(self.decay >= 0, "decay", self.decay, "must not be negative")
+
+    def build(self, updates: int) -> Schedule:
+        """Returns the schedule; raises `ConfigError` if warm-up and decay do not fit into the run."""
+        return wsd(updates, decay=self.decay, peak_lr=self.peak_lr, warmup=self.warmup, shape=self.shape,
+                   final=self.final)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm import config as configs
-from jaxlm import model
+from jaxlm.sweep.compute import spend
 from jaxlm.sweep.progress import Display
 from jaxlm.sweep.study import Stage, Study
 from jaxlm.train.config import RunConfig
@@ -96,7 +96,7 @@ class Pool:
         statuses = {run.folder: self._recorded_status(run) for run in stage.runs}
         waiting = [run for run in stage.runs if statuses[run.folder] not in ENDED]
         waiting.sort(key=lambda run: self._path_cost(run, waiting), reverse=True)
-        work = {run.folder: _cost(run) for run in waiting}
+        work = {run.folder: spend(run).flops for run in waiting}
         if not waiting:
             return StudyOutcome(statuses=statuses)
         with Display(stage.title, work=work) as display:
@@ -116,22 +116,22 @@ class Pool:
     def _path_cost(self, run: RunConfig, runs: list[RunConfig]) -> float:
         """The cost of a run and its costliest branch: what is longest starts first."""
         branches = [self._path_cost(other, runs) for other in runs
-                    if other.parent is not None and other.parent.run == run.folder]
-        return _cost(run) + max(branches, default=0.0)
+                    if other.origin is not None and other.origin.run == run.folder]
+        return spend(run).flops + max(branches, default=0.0)
 
     def _ready(self, run: RunConfig) -> bool:
         """Whether the checkpoint that the run starts from is committed (Orbax renames when it is)."""
-        if run.parent is None:
+        if run.origin is None:
             return True
-        return (self._root / run.parent.run / "checkpoints" / str(run.parent.step)).is_dir()
+        return (self._root / run.origin.run / "checkpoints" / str(run.origin.step)).is_dir()
 
     def _skip_orphans(self, waiting: list[RunConfig], statuses: dict[str, str], display: Display) -> None:
         for run in list(waiting):
-            parent = statuses.get(run.parent.run) if run.parent else None
+            parent = statuses.get(run.origin.run) if run.origin else None
             if parent in ("diverged", "failed", "skipped") and not self._ready(run):
                 waiting.remove(run)
                 statuses[run.folder] = "skipped"
-                display.ended(run.folder, "skipped", None, f"its parent {run.parent.run} ended {parent}")
+                display.ended(run.folder, "skipped", None, f"its parent {run.origin.run} ended {parent}")
 
     def _dispatch(self, waiting: list[RunConfig], display: Display) -> None:
         for run in [run for run in waiting if self._ready(run)]:
@@ -199,10 +199,3 @@ class Pool:
             self._stopped = signal.Signals(number).name
         for worker in self._workers.values():
             worker.terminate()
-
-
-def _cost(run: RunConfig) -> float:
-    """Training FLOPs that the run itself spends."""
-    updates = run.updates - (run.parent.step if run.parent else 0)
-    per_token = sum(model.flops_per_token(run.model, run.data.sequence).values())
-    return float(per_token) * updates * run.tokens_per_update

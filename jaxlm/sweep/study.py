@@ -1,14 +1,19 @@
 """A study: a question, the runs that answer it in stages, and what to do when a stage has ended."""
 
 import dataclasses
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from jaxlm import config
 from jaxlm.config import ConfigError
+from jaxlm.schedules import ScheduleConfig, as_array
 from jaxlm.train.config import RunConfig
+from jaxlm.train.start import check_prefix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,14 @@ class Study:
         config.require(not twice, "study runs", twice, "each run may stand in a study once")
         by_folder = dict(zip(folders, self.runs))
         for run in self.runs:
-            if run.parent is not None:
-                config.require(run.parent.run in by_folder, "parent.run", run.parent.run,
+            if run.origin is not None:
+                field = "parent" if run.parent else "initial"
+                config.require(run.origin.run in by_folder, f"{field}.run", run.origin.run,
                                f"run {run.name} branches off no run of the study")
-                _check_kept(run, by_folder[run.parent.run])
+                _check_kept(run, by_folder[run.origin.run], field)
+            if run.parent is not None:
+                parent = by_folder[run.parent.run]
+                check_prefix(run, _rates(run.schedule, run.updates), _rates(parent.schedule, parent.updates))
 
     @property
     def runs(self) -> tuple[RunConfig, ...]:
@@ -62,11 +71,16 @@ class Study:
         return tuple(run for stage in self.stages for run in stage.runs)
 
     def planned(self, index: int, root: Path) -> "Study":
-        """Returns the study with the runs that stage `index` plans by the records in `root`."""
+        """Returns the study with the runs that stage `index` plans by the records in `root`.
+
+        Runs that the study has already, such as a trunk that two branches share, are not added again.
+        """
         stage = self.stages[index]
         if stage.plan is None:
             return self
-        whole = dataclasses.replace(stage, runs=(*stage.runs, *stage.plan(root)), plan=None)
+        known = {run.folder for run in self.runs}
+        new = {run.folder: run for run in stage.plan(root) if run.folder not in known}
+        whole = dataclasses.replace(stage, runs=(*stage.runs, *new.values()), plan=None)
         return dataclasses.replace(self, stages=(*self.stages[:index], whole, *self.stages[index + 1:]))
 
     def run(self, name: str) -> RunConfig:
@@ -77,14 +91,19 @@ class Study:
         raise ConfigError(f"run {name!r}: not in study {self.name}{config.nearest(name, [r.name for r in self.runs])}")
 
 
-def _check_kept(run: RunConfig, parent: RunConfig) -> None:
-    """Raises `ConfigError` where the parent's checkpoint might be gone before the branch has read it."""
-    step, checkpoint = run.parent.step, parent.checkpoint
+def _check_kept(run: RunConfig, parent: RunConfig, field: str) -> None:
+    """Raises `ConfigError` where the checkpoint that `run` starts from might be gone before it has read it."""
+    step, checkpoint = run.origin.step, parent.checkpoint
     kept = step == parent.updates or step in checkpoint.keep or (
         checkpoint.keep_every and step % checkpoint.keep_every == 0)
     first = parent.parent.step if parent.parent else 0
-    config.require(bool(kept) and first < step <= parent.updates, "parent.step", step,
+    config.require(bool(kept) and first < step <= parent.updates, f"{field}.step", step,
                    f"run {run.name} branches off {parent.name} there, which must name it in checkpoint.keep")
+
+
+@functools.lru_cache(maxsize=256)  # a study checks its branches again with every stage that plans runs
+def _rates(schedule: ScheduleConfig, updates: int) -> np.ndarray:
+    return as_array(schedule.build(updates), updates)
 
 
 def load_study(name: str) -> Study:

@@ -1,14 +1,14 @@
 """The configuration of one run."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from jaxlm import config
-from jaxlm.data.config import DataConfig
+from jaxlm.data.config import DataConfig, Source
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import AdamW, OptimizerConfig
 from jaxlm.parallel import MeshConfig
-from jaxlm.schedules import Constant, ScheduleConfig
+from jaxlm.schedules import Constant, FromArray, ScheduleConfig, load_array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,22 +28,54 @@ class Parent:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Initial:
+    """The checkpoint of another run with whose parameters a run starts, to train on other data.
+
+    A branch (`Parent`) goes on as its parent would have. This is a new run: it counts its updates from 0 and
+    has data, a data order and a schedule of its own; only the model and the tokenizer must be the other run's.
+    The parameters are those at which the other run was evaluated, such as the average of a schedule-free one.
+
+    Attributes:
+      run: the folder name of the other run, beside the run's own folder.
+      step: the number of updates that it had made.
+      optimizer: "reset" begins with a fresh optimizer state, as Ibrahim et al. 2024 (2403.08763) do between
+        sets of data. "keep" takes the parameters and the state as they were trained; the optimizer and
+        `clip_norm` must then be the other run's too.
+    """
+
+    run: str
+    step: int
+    optimizer: Literal["reset", "keep"] = "reset"
+
+    def __post_init__(self) -> None:
+        config.require(self.step >= 1, "initial.step", self.step, "must be at least 1")
+        config.require(self.optimizer in ("reset", "keep"), "initial.optimizer", self.optimizer,
+                       "must be 'reset' or 'keep'")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """Evaluation on a fixed set of held-out sequences, the same for every run.
 
     Attributes:
-      every: updates between evaluations; 0 evaluates after the last update only. The last update is
-        always evaluated.
+      every: updates between evaluations; 0 for none between. The last update and the steps in
+        `checkpoint.keep` are always evaluated.
       sequences: held-out sequences per evaluation, so that `sequences * model.sequence` tokens are
         the budget.
+      sources: whose held-out losses are recorded apart, as many sequences of each, beside that of the
+        run's own data: the column `source_losses` of the diagnostics, in this order. They need not be among
+        the run's data.
     """
 
     every: int = 0
     sequences: int = 256
+    sources: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         config.require(self.every >= 0, "evaluation.every", self.every, "must not be negative")
         config.require(self.sequences >= 1, "evaluation.sequences", self.sequences, "must be at least 1")
+        config.require(len(set(self.sources)) == len(self.sources), "evaluation.sources", self.sources,
+                       "must not repeat a source")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +88,8 @@ class CheckpointConfig:
       keep_every: checkpoints at its multiples (updates made) are kept for good; 0 for none.
       best: how many of those with the lowest held-out loss are kept; a checkpoint that was not
         evaluated is none of them.
-      keep: further steps (updates made) that are saved and kept for good, for branches to start from.
+      keep: further steps (updates made) that are evaluated, saved and kept for good: results of their own,
+        such as the ends of cycles, or where branches start.
     """
 
     every: int = 0
@@ -110,7 +143,8 @@ class RunConfig:
       clip_norm: the largest global gradient norm that passes unscaled; None for no clipping. 1 as
         in Wortsman et al. 2023.
       chunk: the most updates per call of the compiled step; no result depends on it.
-      parent: the checkpoint to start from, None for a fresh start.
+      parent: the checkpoint that the run branches off, None for no branch.
+      initial: the checkpoint whose parameters a new run starts with, None for random ones.
     """
 
     name: str
@@ -130,6 +164,7 @@ class RunConfig:
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     mesh: MeshConfig = MeshConfig()
     parent: Parent | None = None
+    initial: Initial | None = None
 
     def __post_init__(self) -> None:
         require = config.require
@@ -167,6 +202,11 @@ class RunConfig:
                 f"{evaluates} must divide checkpoint.every = {saves}, neither 0")
         require(self.parent is None or self.parent.step < self.updates, "parent.step",
                 self.parent and self.parent.step, f"must be below updates = {self.updates}")
+        require(self.parent is None or self.initial is None, "initial", self.initial,
+                "must be null for a run with a parent: a run is a branch or a new one")
+        # Raises where sources that are only evaluated do not go with the run's own.
+        together = dict.fromkeys((*self.data.sources, *self.evaluation.sources))
+        dataclasses.replace(self.data, sources=tuple(together), weights=None)
         self.schedule.build(self.updates)  # raises where warm-up or decay do not fit the run
 
     def replace(self, **fields: Any) -> "RunConfig":
@@ -179,15 +219,31 @@ class RunConfig:
         return self.batch // self.accumulation
 
     @property
+    def origin(self) -> Parent | Initial | None:
+        """The checkpoint of another run that must be there before this one can start."""
+        return self.parent or self.initial
+
+    @property
     def tokens_per_update(self) -> int:
         """Predicted tokens per update."""
         return self.batch * self.data.sequence
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The configuration as a dict without the mesh: what the run is known and recorded by."""
+        """The configuration as a dict without the mesh: what the run is known and recorded by.
+
+        Of a schedule from an array it holds the digest of the rates in place of the path, for a file that
+        moves is the same schedule, and another one under the same name is not.
+        """
         data = config.to_dict(config.from_dict(RunConfig, config.to_dict(self)))
         del data["mesh"]
+        # These came later; left out where they say nothing, so that the runs of before keep their names.
+        if self.initial is None:
+            del data["initial"]
+        if not self.evaluation.sources:
+            del data["evaluation"]["sources"]
+        if isinstance(self.schedule, FromArray):
+            data["schedule"] = {"kind": FromArray.kind, "sha256": load_array(self.schedule.path).sha256}
         return data
 
     @property

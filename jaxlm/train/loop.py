@@ -70,7 +70,7 @@ def train(
         done = start.ended(job)
         if done is not None:
             return done
-        record.create(job.folder, start.identity(config, job.dataset, study), job.rates,
+        record.create(job.folder, start.identity(config, job.dataset, study, evaluated=job.evaluated), job.rates,
                       schedules.provenance(config.schedule, config.updates))
         status, mirrored = "failed", None
         try:
@@ -144,9 +144,10 @@ def _notes(job: Job, measured: dict[str, Any]) -> list[str]:
     """What a person should know of this start: damaged checkpoints, other conditions than before."""
     notes = [f"{entry['reason']}; going on from update {measured['first_step']}"
              for entry in measured.get("damaged_checkpoints", ())]
-    # A branch goes on from its parent's conditions as a resumed run does from its own.
+    # A branch goes on from its parent's conditions as a resumed run does from its own; so does a run from those of
+    # its initial parameters.
     attempts = record.read(job.folder).attempts or (record.read(job.parent).attempts if job.parent else ())
-    if measured["first_step"] and attempts:
+    if (measured["first_step"] or job.config.initial) and attempts:
         notes += [f"resumed under other conditions, not bit for bit: {line}"
                   for line in differing(attempts[-1], measured)]
     return notes
@@ -176,13 +177,14 @@ def _drive(
         if step == _next_event(config, step - 1):
             writer.settle(pending)
             pending = None
-            if _is_due(step, config.evaluation.every) or step == config.updates:
-                heldout = _heldout_batches(config, dataset) if heldout is None else heldout
+            kept = step in config.checkpoint.keep
+            if _is_due(step, config.evaluation.every) or kept or step == config.updates:
+                heldout = heldout or [_heldout_batches(config, each) for each in (dataset, *job.evaluated)]
                 evaluated = config.optimizer.eval_params(state.opt_state, state.params)
-                writer.heldout(float(compiled.heldout_loss(evaluated, heldout)))
+                writer.heldout(*(float(compiled.heldout_loss(evaluated, batches)) for batches in heldout))
             if _is_due(step, config.diagnostics.every):
                 writer.diagnose(compiled.diagnose(state.params, *_diagnosed(config, dataset, step), np.int32(step), seed))
-            if (_is_due(step, config.checkpoint.every) or step in config.checkpoint.keep) and step < config.updates:
+            if (_is_due(step, config.checkpoint.every) or kept) and step < config.updates:
                 writer.flush()
                 checkpoints.save(manager, step, state, heldout_loss=writer.evaluated.get(step))
     if pending is not None:

@@ -87,23 +87,25 @@ class RowWriter:
             raise Diverged(f"update {last['step']}: loss {last['train_loss']}, gradient norm {last['grad_l2']}, "
                             f"parameter rms {last['param_rms']}")
 
-    def heldout(self, loss: float) -> None:
-        """Adds the held-out loss after the last settled update."""
+    def heldout(self, loss: float, *sources: float) -> None:
+        """Adds the held-out loss after the last settled update, and that of each of `evaluation.sources`."""
         self.rows[-1]["heldout_loss"] = self.evaluated[self.next_step] = loss
+        if sources:
+            self._add_diagnostics({"source_losses": list(sources)})
         if not math.isfinite(loss):
             raise Diverged(f"update {self.rows[-1]['step']}: held-out loss {loss}")
 
     def diagnose(self, found: StateDiagnostics) -> None:
         """Adds the diagnostics of the state after the last settled update, and of that update."""
         found, step, config = jax.device_get(found), self.last, self.config
-        row = {"step": self.rows[-1]["step"], "big_batch": config.batch, "big_grad_sq": self.rows[-1]["grad_l2"]**2,
+        row = {"big_batch": config.batch, "big_grad_sq": self.rows[-1]["grad_l2"]**2,
                "block_update_rms": step.block_update_rms, "block_param_rms": found.block_param_rms,
                **found.probe._asdict()}
         if step.small_grad_sq is not None:
             row |= {"small_batch": config.microbatch, "small_grad_sq": step.small_grad_sq}
         elif found.small_grad_sq is not None:
             row |= {"small_batch": 1, "small_grad_sq": found.small_grad_sq}
-        self.diagnostics.append(row)
+        self._add_diagnostics(row)
 
     def flush(self) -> None:
         """Writes the waiting rows as a segment of each kind, if the run is still this process's."""
@@ -116,6 +118,14 @@ class RowWriter:
             record.write_segment(self.folder, self.attempt, self.rows)
             self.mirrors.write([row | found.get(row["step"], {}) for row in self.rows])
             self.rows = []
+
+    def _add_diagnostics(self, row: dict[str, Any]) -> None:
+        """Adds to the row of diagnostics after the last settled update; a step has one row."""
+        step = self.rows[-1]["step"]
+        if self.diagnostics and self.diagnostics[-1]["step"] == step:
+            self.diagnostics[-1] |= row
+        else:
+            self.diagnostics.append({"step": step} | row)
 
     def _spike_note(self, losses: np.ndarray) -> str | None:
         """Says which of the new losses are spikes, judged by those since this start of the run."""

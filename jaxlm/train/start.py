@@ -1,16 +1,19 @@
 """What comes before the first update: checks, the identity of the record, and the state to start from."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlm import config as configs
 from jaxlm import data, model, schedules
+from jaxlm.optim import OptimizerConfig
 from jaxlm.train import checkpoint as checkpoints
 from jaxlm.train.config import RunConfig
-from jaxlm.train.state import TrainState, abstract_state, init_state
+from jaxlm.train.state import TrainState, abstract_state, init_state, run_optimizer, start_from
 from jaxlm.train.step import CompiledStep, StepConfig, make_step
 from scaling import record
 
@@ -35,16 +38,18 @@ class Job:
     Attributes:
       config: the run.
       dataset: its opened data.
+      evaluated: the opened data of each of `evaluation.sources`.
       compiled: its step.
       folder: where its record lies.
       checkpoints: where its checkpoints lie, an `epath.Path`.
-      parent: where the record of its parent lies, None without one.
-      parent_checkpoints: where the parent's checkpoints lie.
+      parent: where the record lies of the run that it starts from, be it a branch or not; None without one.
+      parent_checkpoints: where the checkpoints of that run lie.
       rates: [updates] float64, the learning rate of every update.
     """
 
     config: RunConfig
     dataset: Any
+    evaluated: tuple[Any, ...]
     compiled: CompiledStep
     folder: Path
     checkpoints: Any
@@ -57,13 +62,18 @@ def prepare(config: RunConfig, root: Path, data_root: Path, checkpoint_root: Any
     """Checks corpus, parent, mesh and the place of checkpoints; raises `ConfigError` before anything is written."""
     own = checkpoints.checkpoint_folder(checkpoint_root, config.folder)
     dataset = data.open_dataset(config.data, data_root)
-    _check_data(config, dataset)
-    parent = _check_parent(config, root, dataset.digest)
+    evaluated = tuple(data.open_dataset(dataclasses.replace(config.data, sources=(source,), weights=None), data_root)
+                      for source in config.evaluation.sources)
+    for each in (dataset, *evaluated):
+        _check_data(config, each)
+    rates = schedules.as_array(config.schedule.build(config.updates), config.updates)
+    parent = (_check_initial(config, root) if config.initial
+              else _check_parent(config, root, dataset.digest, rates=rates))
     return Job(
-        config=config, dataset=dataset, compiled=make_step(step_config(config)), folder=root / config.folder,
-        checkpoints=own, parent=parent,
+        config=config, dataset=dataset, evaluated=evaluated, compiled=make_step(step_config(config)),
+        folder=root / config.folder, checkpoints=own, parent=parent,
         parent_checkpoints=parent and checkpoints.checkpoint_folder(checkpoint_root, parent.name),
-        rates=schedules.as_array(config.schedule.build(config.updates), config.updates))
+        rates=rates)
 
 
 def step_config(config: RunConfig) -> StepConfig:
@@ -74,8 +84,11 @@ def step_config(config: RunConfig) -> StepConfig:
         diagnostics=config.diagnostics.every > 0)
 
 
-def identity(config: RunConfig, dataset: Any, study: str) -> dict[str, Any]:
-    """Returns the part of run.json that never changes."""
+def identity(config: RunConfig, dataset: Any, study: str, *, evaluated: Sequence[Any] = ()) -> dict[str, Any]:
+    """Returns the part of run.json that never changes; `evaluated` are the datasets of `evaluation.sources`."""
+    corpus = {"name": dataset.name, "digest": dataset.digest}
+    if evaluated:
+        corpus["evaluated"] = [{"name": each.name, "digest": each.digest} for each in evaluated]
     counts = model.parameter_counts(config.model)
     return {
         "name": config.folder,
@@ -87,7 +100,7 @@ def identity(config: RunConfig, dataset: Any, study: str) -> dict[str, Any]:
         "params": {"total": counts.total, "non_embedding": counts.non_embedding, "with_head": counts.with_head},
         "tokens_per_update": config.tokens_per_update,
         "flops_per_token": model.flops_per_token(config.model, config.data.sequence),
-        "corpus": {"name": dataset.name, "digest": dataset.digest},
+        "corpus": corpus,
         "loss_unit": "nats/token",
         "bytes_per_token": dataset.bytes_per_token,
     }
@@ -109,23 +122,45 @@ def ended(job: Job) -> Outcome | None:
 
 
 def starting_state(job: Job) -> tuple[TrainState, dict[int, str]]:
-    """The run's own newest checkpoint that can be read, else its parent's at the branch, else a fresh state.
+    """The run's own newest checkpoint that can be read, else what `parent` or `initial` names, else a fresh state.
 
     Returns also {step: why} of the run's newer checkpoints that are damaged. Raises `CheckpointError`
-    where the parent's is damaged.
+    where the one named is damaged.
     """
     config, compiled = job.config, job.compiled
     target = abstract_state(config.model, compiled.tx, compiled.mesh)
     state, damaged = checkpoints.restore_newest(job.checkpoints, target)
     if state is None and config.parent is not None:
-        steps = checkpoints.steps(job.parent_checkpoints)
-        found = f"checkpoints at {steps}" if steps else "no checkpoints"
-        configs.require(config.parent.step in steps, "parent.step", config.parent.step,
-                        f"run {config.parent.run} has {found}; train it first")
-        state = checkpoints.restore(job.parent_checkpoints, config.parent.step, target)
+        state = _restore_origin(job, target)
+    if state is None and config.initial is not None:
+        state = _initial_state(job)
     if state is None:
         state = init_state(config.model, compiled.tx, mesh=compiled.mesh, seed=config.seed)
     return state, damaged
+
+
+def _restore_origin(job: Job, target: TrainState) -> TrainState:
+    """Returns the state that the run's parent, or the run of its initial parameters, had at the named step."""
+    config, field = job.config, "parent" if job.config.parent else "initial"
+    steps = checkpoints.steps(job.parent_checkpoints)
+    found = f"checkpoints at {steps}" if steps else "no checkpoints"
+    configs.require(config.origin.step in steps, f"{field}.step", config.origin.step,
+                    f"run {config.origin.run} has {found}; train it first")
+    return checkpoints.restore(job.parent_checkpoints, config.origin.step, target)
+
+
+def _initial_state(job: Job) -> TrainState:
+    """Returns the state of a new run that starts with another's parameters."""
+    config, compiled = job.config, job.compiled
+    other = record.read(job.parent).identity["config"]
+    optimizer = dataclasses.replace(configs.from_dict(OptimizerConfig, other["optimizer"]), weight_decay=0.0)
+    # The checkpoint has the state of the other run's optimizer, which may be another one.
+    tx = run_optimizer(config.model, optimizer, other["clip_norm"])
+    saved = _restore_origin(job, abstract_state(config.model, tx, compiled.mesh))
+    if config.initial.optimizer == "keep":
+        return saved._replace(step=jax.device_put(np.int32(0), saved.step.sharding))
+    parameters = optimizer.eval_params(saved.opt_state, saved.params)
+    return start_from(parameters, config.model, compiled.tx, mesh=compiled.mesh)
 
 
 def _check_data(config: RunConfig, dataset: Any) -> None:
@@ -137,17 +172,52 @@ def _check_data(config: RunConfig, dataset: Any) -> None:
                     f"data.sequence = {config.data.sequence}")
 
 
-def _check_parent(config: RunConfig, root: Path, digest: str) -> Path | None:
+def check_prefix(config: RunConfig, rates: np.ndarray, parent_rates: np.ndarray) -> None:
+    """Raises `ConfigError` unless a branch has its parent's rates before the update at which it leaves.
+
+    Otherwise its record, which has the rates from update 0 on, would not say how its parameters came about.
+
+    Args:
+      config: the branch.
+      rates: [updates] its rates.
+      parent_rates: [updates of the parent] those of the parent; all are compared as float32, as the step takes them.
+    """
+    step = min(config.parent.step, len(parent_rates))
+    differing = np.flatnonzero(np.float32(rates[:step]) != np.float32(parent_rates[:step]))
+    at = int(differing[0]) if differing.size else 0
+    configs.require(not differing.size, "schedule", config.schedule.kind,
+                    f"run {config.name} branches off {config.parent.run} after {step} updates and must have its rates "
+                    f"until then; at update {at} the rate is {rates[at]:g}, the parent's {parent_rates[at]:g}")
+
+
+def _check_parent(config: RunConfig, root: Path, digest: str, *, rates: np.ndarray) -> Path | None:
     """Returns the parent's folder after checking that this run may go on from it."""
     if config.parent is None:
         return None
     folder = root / config.parent.run
     configs.require((folder / "run.json").exists(), "parent.run", config.parent.run,
                     f"no such run in {root}; train it first")
-    parent, own = record.read(folder).identity, config.identity
+    recorded = record.read(folder)
+    parent, own = recorded.identity, config.identity
     for key in INHERITED:
         configs.require(parent["config"][key] == own[key], key, own[key],
                         f"must be the parent's, {parent['config'][key]!r}: {config.parent.run}")
     configs.require(parent["corpus"]["digest"] == digest, "corpus digest", digest,
                     f"the parent {config.parent.run} was trained on {parent['corpus']['digest']}")
+    check_prefix(config, rates, recorded.schedule)
+    return folder
+
+
+def _check_initial(config: RunConfig, root: Path) -> Path:
+    """Returns the folder of the run whose parameters this one starts with, after checking that they fit."""
+    folder = root / config.initial.run
+    configs.require((folder / "run.json").exists(), "initial.run", config.initial.run,
+                    f"no such run in {root}; train it first")
+    other, own = record.read(folder).identity["config"], config.identity
+    kept = ("optimizer", "clip_norm") if config.initial.optimizer == "keep" else ()
+    same = {key: (own[key], other[key]) for key in ("model", *kept)}
+    same["data.tokenizer"] = own["data"]["tokenizer"], other["data"]["tokenizer"]
+    for key, (value, theirs) in same.items():
+        configs.require(value == theirs, key, value, f"must be that of {config.initial.run}, {theirs!r}, "
+                        "whose checkpoint the run starts from")
     return folder

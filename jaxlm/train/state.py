@@ -55,6 +55,13 @@ def init_state(
     return _compiled_init(model_config, tx, mesh)(jnp.uint32(seed))
 
 
+def start_from(
+    parameters: Any, model_config: ModelConfig, tx: optax.GradientTransformation, *, mesh: Mesh
+) -> TrainState:
+    """Returns the state of a run that starts with `parameters`: a fresh optimizer state, no update made."""
+    return _compiled_start(model_config, tx, mesh)(parameters)
+
+
 def abstract_state(model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Returns the state as shapes, dtypes and shardings, without allocating it."""
     shapes = jax.eval_shape(functools.partial(_init_state, model_config, tx), jnp.uint32(0))
@@ -68,6 +75,17 @@ def _compiled_init(
 ) -> Callable[[jax.Array], TrainState]:
     # Kept, for a process that trains several runs of one shape would compile it for each.
     make = functools.partial(_init_state, model_config, tx)
+    return jax.jit(make, out_shardings=state_shardings(model_config, tx, mesh))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_start(
+    model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh
+) -> Callable[[Any], TrainState]:
+    def make(tree: Any) -> TrainState:
+        # Copies: an array that came back as it went in would be donated twice, as parameter and as state.
+        return jax.tree.map(jnp.copy, TrainState(params=tree, opt_state=tx.init(tree), step=jnp.zeros((), jnp.int32)))
+
     return jax.jit(make, out_shardings=state_shardings(model_config, tx, mesh))
 
 

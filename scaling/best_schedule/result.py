@@ -1,14 +1,12 @@
 """The answer to `schedule`: rates, the loss they promise, rivals, and the pair of files for a trainer."""
 
 import dataclasses
-import io
 import os
 from typing import Any
 
 import numpy as np
 
-from scaling.errors import InputError
-from scaling.record import files
+from scaling.record.schedule_pair import save_schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,18 +84,7 @@ class BestSchedule:
         `jaxlm.schedules.FromArray(path=folder)` trains with it. Raises `InputError` where another
         schedule or provenance stands there already; equal files are left as they are.
         """
-        place = files.folder(folder)
-        stored = io.BytesIO()
-        np.save(stored, self.schedule)
-        text = files.to_json(self.to_dict(), "schedule", indent=1) + "\n"
-        contents = {"schedule.npy": stored.getvalue(), "schedule.json": text.encode()}
-        there = {name: files.exists(place / name) for name in contents}
-        for name, data in contents.items():
-            if there[name] and files.read_bytes(place / name) != data:
-                raise InputError(f"folder = {str(folder)!r}: holds another {name}; nothing is overwritten")
-        for name, data in contents.items():
-            if not there[name]:
-                files.replace_atomically(place / name, data)
+        save_schedule(folder, self.schedule, self.to_dict())
 
     def table(self) -> str:
         """Returns the answer as plain text."""

@@ -37,8 +37,10 @@ class Rule:
       verified: True where they were read in the authors' own paper, code or data.
       counting: what its N counts, None where it has none or does not say.
       needs: which of N, D, C, loss it reads.
-      ranges: what it was fitted on; missing inputs are not stated in what was read.
+      ranges: what it was fitted on, rates (lr) and batches of its runs among it; what is missing was not stated.
       lr, batch: functions of the inputs by name, batch in tokens; None where it gives none.
+      warmup: tokens of warm-up, a function of the inputs; None where it gives none.
+      beta2: of Adam, a function of the batch in tokens; None where it gives none.
       note: what a reader must know before using it.
     """
 
@@ -49,6 +51,8 @@ class Rule:
     needs: tuple[str, ...]
     lr: Callable[[Given], float] | None = None
     batch: Callable[[Given], float] | None = None
+    warmup: Callable[[Given], float] | None = None
+    beta2: Callable[[float], float] | None = None
     ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     note: str = ""
 
@@ -65,6 +69,8 @@ class Recommendation:
       interval: what the intervals cover, or why there are none.
       in_range: "inside", how far outside what it was fitted on, or that this is not stated.
       missing: inputs that it needs and that were not given.
+      warmup_tokens, beta2: its answers, None where it has none.
+      ranges: what it was fitted on, as in `Rule`.
     """
 
     rule: str
@@ -78,6 +84,9 @@ class Recommendation:
     in_range: str = "not stated"
     missing: tuple[str, ...] = ()
     note: str = ""
+    warmup_tokens: float | None = None
+    beta2: float | None = None
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def recommend(
@@ -137,13 +146,17 @@ def _from_rule(rule: Rule, given: Given, counting: str) -> Recommendation:
     if lr is not None and lr <= 0:
         notes.append(f"its rate would be {lr:.3g}: it has none at this size")
         lr = None
+    found = {name: value for name, value in (("lr", lr), ("batch", batch)) if value is not None}
     return Recommendation(
         rule=rule.name,
         source=rule.source,
         verified=rule.verified,
         lr=lr,
         batch_tokens=batch,
-        in_range=_outside(rule, given),
+        warmup_tokens=rule.warmup(given) if rule.warmup and not missing else None,
+        beta2=rule.beta2(batch) if rule.beta2 and batch is not None else None,
+        ranges=rule.ranges,
+        in_range=_outside(rule, given, found),
         missing=missing,
         note="; ".join(note for note in notes if note),
     )
@@ -171,6 +184,7 @@ def _from_fit(fit: Fit, given: Given, counting: str, level: float) -> Recommenda
         batch_interval=ends["batch"],
         interval=found["lr"].interval,
         in_range="; ".join(found["lr"].warnings) or "inside",
+        ranges=fit.ranges,
         note=_mismatch(fit.counting, counting),
     )
 
@@ -181,21 +195,24 @@ def _mismatch(wanted: str | None, counting: str) -> str:
     return f"its N counts {wanted} parameters, the N given {counting}"
 
 
-def _outside(rule: Rule, given: Given) -> str:
-    """Returns how far the inputs lie outside what the rule was fitted on."""
+def _outside(rule: Rule, given: Given, found: Given) -> str:
+    """Returns how far the inputs and the answers `found` lie outside what the rule was fitted on."""
     lines = []
-    for name in rule.needs:
-        if name not in rule.ranges:
-            lines.append(f"{name} not stated")
-        elif name in given:
-            low, high = rule.ranges[name]
-            if given[name] < low:
-                lines.append(f"{name} {low / given[name]:.3g} times below {low:.3g}")
-            if given[name] > high:
-                lines.append(f"{name} {given[name] / high:.3g} times above {high:.3g}")
+    lines += [f"{name} not stated" for name in rule.needs if name not in rule.ranges]
+    known = {name: given[name] for name in rule.needs if name in given} | dict(found)
+    for name, value in known.items():
+        low, high = rule.ranges.get(name, (value, value))
+        if value < low:
+            lines.append(f"{name} {low / value:.3g} times below {low:.3g}")
+        if value > high:
+            lines.append(f"{name} {value / high:.3g} times above {high:.3g}")
     if not lines:
         return "inside" if set(rule.needs) <= set(given) else "unknown without what is missing"
     return "; ".join(lines)
+
+
+# Rates and batches in tokens of Li et al.'s released runs.
+_STEP_LAW_RUNS = {"lr": (2.4e-4, 2.2e-2), "batch": (3.3e4, 4.2e6)}
 
 
 def _step_law(entry: Published, name: str) -> Rule:
@@ -208,7 +225,7 @@ def _step_law(entry: Published, name: str) -> Rule:
         needs=("N", "D"),
         lr=lambda g: p["lr_scale"] * g["N"] ** p["lr_N"] * g["D"] ** p["lr_D"],
         batch=lambda g: p["batch_scale"] * g["D"] ** p["batch_D"],
-        ranges=entry.ranges,
+        ranges=dict(entry.ranges) | _STEP_LAW_RUNS,
         note="AdamW, rate ends at a fixed 1e-5",
     )
 
@@ -246,7 +263,9 @@ RULES: tuple[Rule, ...] = (
         needs=("N",),
         lr=lambda g: 0.0047 * (g["N"] / 1.08e8) ** (-1 / 3),
         batch=lambda g: 2048 * 160 * (g["N"] / 1.08e8) ** (2 / 3),
-        note="for D = 20 N; the ladder halves it for WSD; beta2 0.99 below 0.5M tokens a batch",
+        warmup=lambda g: g["N"],
+        beta2=lambda batch: 0.95 if batch >= 2**19 else 0.99,
+        note="for D = 20 N; the ladder halves it for WSD",
     ),
     Rule(
         name="Porian, as tabled",

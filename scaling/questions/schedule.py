@@ -252,6 +252,7 @@ def _provenance(fit: Fit, shape: _Shape, problem: Problem, N: float | None) -> d
         "law_source": fit.definition.source,
         "params": dict(fit.params),
         "settings": dict(fit.settings),
+        "conditions": fit.conditions,
         "counting": fit.counting,
         "N": N,
         "steps": problem.updates,

@@ -2,7 +2,7 @@
 
 from scaling.readers import column_map, known
 from scaling.readers.column_map import ColumnMap, CurveRules, FromColumn, RowRules
-from scaling.readers.curve_table import CurveSet, read_curves
+from scaling.readers.curve_table import CurveSet, curve_of, read_curves
 from scaling.readers.table import Table, combine, read_table
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Table",
     "column_map",
     "combine",
+    "curve_of",
     "known",
     "read_curves",
     "read_table",

@@ -15,6 +15,9 @@ from scaling.readers.column_map import ColumnMap, RowRules, Values
 from scaling.readers.raw import read_raw
 from scaling.record import files
 
+# What a curve remembers of its run beside tokens_per_update and params, where the recorded configuration has it.
+FACTS = ("optimizer",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CurveSet:
@@ -83,6 +86,15 @@ def read_curves(
     return CurveSet(curves=curves, unit=sets[0].unit, counting=sets[0].counting, notes=notes)
 
 
+def curve_of(run: record.Run, *, loss: str = "heldout_loss", counting: str | None = None) -> Curve:
+    """Returns the loss curve of a run record, with the schedule and the facts that the record holds."""
+    config = run.identity["config"]
+    facts = {"tokens_per_update": run.batch_tokens, "params": run.identity["params"]}
+    facts |= {name: config[name] for name in FACTS if name in config}
+    return Curve(name=run.name, schedule=run.schedule, steps=run.metrics["step"], losses=run.metrics[loss],
+                 N=float(run.n(counting)) if counting else None, facts=facts)
+
+
 def _is_folder(source: Any) -> bool:
     if isinstance(source, Mapping) or hasattr(source, "columns"):
         return False
@@ -112,11 +124,7 @@ def _run_curves(root: Any, *, loss: str, unit: str | None, counting: str | None)
         raise InputError(f"unit: declared and recorded units differ: {unit}, {stated} in {root}")
     finished = [run for run in map(record.read, record.find(root)) if run.state == "finished"]
     notes.extend(f"{run.name}: {note}" for run in finished for note in run.notes)
-    curves = [
-        Curve(name=run.name, schedule=run.schedule, steps=run.metrics["step"], losses=run.metrics[loss],
-              N=float(run.n(counting)) if counting else None)
-        for run in finished
-    ]
+    curves = [curve_of(run, loss=loss, counting=counting) for run in finished]
     empty = [curve.name for curve in curves if np.isnan(curve.losses).all()]
     if empty:
         raise InputError(f"{root}: run {empty[0]} has no {loss}; the other column is "

@@ -106,10 +106,11 @@ METRICS = (
 )
 
 # Every field but step may be absent. Lists have one value a layer, or a block: embedding, each layer, and
-# the rest (final norm and output projection). Formulas and sources: jaxlm/train/diagnostics.py.
+# the rest (final norm and output projection), but for that of sources. Formulas: jaxlm/train/diagnostics.py.
 _LIST = (*_NUMBER, list)
 DIAGNOSTICS = (
     _result("step", (int,), "update index from 0", "the update that the row follows"),
+    _result("source_losses", _LIST, "loss_unit", "held-out loss of each of evaluation.sources, in their order"),
     _result("small_batch", (int,), "sequences", "batch of the gradients behind small_grad_sq"),
     _result("small_grad_sq", _NUMBER, "-", "mean squared l2 norm of gradients of small_batch sequences"),
     _result("big_batch", (int,), "sequences", "batch of the gradient behind big_grad_sq"),

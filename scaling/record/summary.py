@@ -70,6 +70,12 @@ class Summary:
         return self.status["result"]
 
     @property
+    def initial(self) -> dict[str, Any] | None:
+        """{"run", "step"} of the checkpoint with whose parameters a run that is no branch began, None without one."""
+        found = self.identity["config"].get("initial")
+        return found if isinstance(found, dict) and {"run", "step"} <= found.keys() else None
+
+    @property
     def loss_unit(self) -> str:
         """Unit of every loss of the run."""
         return self.identity["loss_unit"]

@@ -5,7 +5,8 @@ import importlib
 
 import pytest
 
-NAMES = ("arrays", "config", "constant", "cosine", "linear", "warmup", "wsd")
+NAMES = ("arrays", "batch", "config", "constant", "cosine", "cycles", "half_life", "infinite", "inverse_sqrt", "linear",
+         "pieces", "power", "shapes", "step_decay", "warmup", "wsd")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.schedules import Warmup, as_array, constant, cosine, linear, wsd
+from jaxlm.schedules import (
+    InverseSqrtShape, Warmup, as_array, constant, cosine, cosine_tail, cyclic_cosine, half_life_decay, infinite,
+    inverse_sqrt, join, linear, power, power_start, wsd, wsd_s,
+)
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "schedules"
 
@@ -73,18 +76,40 @@ def test_equals_levanter(key, schedule):
     check(schedule(), golden("levanter_cycles")[key], LEVANTER)
 
 
-def test_linear_cooldown_equals_the_first_cycle_of_levanter():
-    schedule = wsd(250, decay=50, warmup=Warmup(steps=50, initial=0.0), shape="linear", final=0.1)
-    check(schedule, golden("levanter_cycles")["wsd_s_cycles"][:250], LEVANTER)
+@pytest.mark.parametrize("key, schedule", [
+    ("wsd_s_cycles", lambda rise: wsd_s([250, 500, 1000], decay=50, warmup=rise, shape="linear", final=0.1)),
+    ("wsd_s_cycles_rewarm",
+     lambda rise: wsd_s([250, 500, 1000], decay=50, warmup=rise, rewarmup=20, shape="linear", final=0.1)),
+    ("cyclic_cosine", lambda rise: cyclic_cosine(1000, cycles=4, warmup=rise, rewarmup=50, final=0.1)),
+])
+def test_cycles_equal_levanter(key, schedule):
+    check(schedule(Warmup(steps=50, initial=0.0)), golden("levanter_cycles")[key], LEVANTER)
 
 
-def test_inverse_cooldown_equals_the_first_cycle_of_levanter():
-    expected = golden("levanter_cycles")["wsd_s_inv"][:250].copy()
-    # levanter evaluates its first decay update at u = 1/50 instead of 0; ours starts at the peak.
-    assert expected[200] == expected[201]
-    expected[200] = 1.0
-    schedule = wsd(250, decay=50, warmup=Warmup(steps=50, initial=0.0), shape="inverse", final=0.1)
-    check(schedule, expected, LEVANTER)
+def test_inverse_cycles_equal_levanter():
+    expected = golden("levanter_cycles")["wsd_s_inv"].copy()
+    for start in (200, 450, 950):
+        # levanter evaluates its first decay update at u = 1/50 instead of 0; ours starts at the peak.
+        assert expected[start] == expected[start + 1]
+        expected[start] = 1.0
+    check(wsd_s([250, 500, 1000], decay=50, warmup=Warmup(steps=50, initial=0.0)), expected, LEVANTER)
+
+
+def test_inverse_sqrt_equals_levanter():
+    # Flat throughout: the array ends before the timescale; the twins test the fall.
+    schedule = inverse_sqrt(warmup=Warmup(steps=100, initial=0.0), start=10_000, timescale=10_000, floor=0.1)
+    check(schedule, golden("levanter_cycles")["inv_sqrt"], LEVANTER)
+
+
+def test_power_equals_levanter():
+    data = golden("levanter_cycles")
+    law = json.loads(str(data["meta"]))["power"]
+    start = power_start(law["peak"], tokens_per_update=law["batch"] * law["seq"], scale=law["a"] * law["batch"],
+                        exponent=law["b"])
+    steps = data["power_step"]
+    with jax.enable_x64(True):
+        rates = power(start=start, exponent=law["b"], peak_lr=law["peak"])(jnp.asarray(steps))
+    np.testing.assert_allclose(np.asarray(rates), data["power"], rtol=0, atol=LEVANTER)
 
 
 @pytest.mark.parametrize("key, schedule", [
@@ -93,6 +118,7 @@ def test_inverse_cooldown_equals_the_first_cycle_of_levanter():
     ("constant", lambda **kw: constant(**kw)),
     ("constant_linear_decay_20p", lambda **kw: wsd(1000, decay=200, shape="linear", final=0.01, **kw)),
     ("constant_linear_decay_100", lambda **kw: wsd(1000, decay=100, shape="linear", final=0.01, **kw)),
+    ("rsqrt", lambda **kw: inverse_sqrt(**kw)),
 ])
 def test_equals_nanodo(key, schedule):
     made = schedule(peak_lr=1e-3, warmup=Warmup(steps=100, initial=0.1))
@@ -118,9 +144,19 @@ def test_equals_optax_past_the_end_too(key, schedule):
     check(schedule(), golden("optax_0_2_8")[key], OPTAX)
 
 
-def test_first_cycle_of_sgdr_equals_optax():
-    schedule = cosine(250, warmup=Warmup(steps=25, initial=0.0), final=0.1)
-    check(schedule, golden("optax_0_2_8")["sgdr"][:250], OPTAX)
+def test_cyclic_cosine_equals_sgdr_of_optax():
+    rise = Warmup(steps=25, initial=0.0)
+    check(cyclic_cosine(1000, cycles=4, warmup=rise, rewarmup=rise, final=0.1), golden("optax_0_2_8")["sgdr"], OPTAX)
+
+
+def test_cosine_equals_cosine_onecycle_of_optax():
+    rise = Warmup(steps=100, initial=0.01, shape="cosine")
+    check(cosine(1000, warmup=rise, final=1e-5), golden("optax_0_2_8")["cosine_onecycle"], OPTAX)
+
+
+def test_half_life_decay_equals_warmup_exponential_of_optax():
+    schedule = half_life_decay(1100, decay=1000, half_life=100.0, warmup=Warmup(steps=100, initial=0.0))
+    check(schedule, golden("optax_0_2_8")["warmup_exp"], OPTAX)
 
 
 @pytest.mark.parametrize("key, schedule", [
@@ -133,6 +169,34 @@ def test_equals_neox(key, schedule):
     meta = json.loads(str(data["meta"]))
     made = schedule(peak_lr=meta["start_lr"], warmup=Warmup(steps=meta["warmup"], initial=0.0))
     check(made, data[key], 1e-12)
+
+
+@pytest.mark.parametrize("key, shape", [
+    ("infinite_cosine", "cosine"), ("infinite_inv_sqrt_ts10", InverseSqrtShape(timescale=10.0))])
+def test_infinite_equals_neox(key, shape):
+    data = golden("infinite_neox")
+    meta = json.loads(str(data["meta"]))
+    anneal = meta["total"] - meta["warmup"] - meta["cooldown_iters"] - meta["constant_iters"]
+    schedule = infinite(meta["total"], cooldown=meta["cooldown_iters"], anneal=anneal, peak_lr=meta["start_lr"],
+                        constant=meta["constant_lr"] / meta["start_lr"], final=meta["min_lr"] / meta["start_lr"],
+                        warmup=Warmup(steps=meta["warmup"], initial=0.0), shape=shape)
+    check(schedule, data[key], 1e-12)
+
+
+def test_linear_to_zero_with_a_floor_equals_neox():
+    # Its decay goes to zero and is cut off at min_lr, the warm-up is not: a join of two.
+    data = golden("infinite_neox")
+    meta = json.loads(str(data["meta"]))
+    fall = linear(meta["total"] - meta["warmup"], peak_lr=meta["start_lr"])
+    rise = constant(peak_lr=meta["start_lr"], warmup=Warmup(steps=meta["warmup"], initial=0.0))
+    schedule = join([rise, lambda t: jnp.maximum(fall(t), meta["min_lr"])], [meta["warmup"]])
+    check(schedule, data["linear"], 1e-12)
+
+
+@pytest.mark.parametrize("tail", [0, 200])
+def test_cosine_tail_equals_cosinf_of_epfml(tail):
+    schedule = cosine_tail(1000, tail=tail, warmup=Warmup(steps=100, initial=0.01), final=0.1)
+    check(schedule, golden("cosinf_epfml")[f"cosinf_T1000_W100_inf{tail}"], EPFML)
 
 
 @pytest.mark.parametrize("key, decay, shape", [
@@ -150,16 +214,25 @@ def test_equals_multi_power_law(key, decay, shape):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
-def test_schedules_compose_into_the_linear_onecycle_of_optax():
-    # Schedules are plain functions: optax's init -> peak -> init -> end is three of ours.
+def test_joins_into_linear_onecycle_of_optax():
+    # Its init -> peak -> init -> end.
     expected = golden("optax_0_2_8")["linear_onecycle"]
-    rise, fall = constant(warmup=Warmup(steps=100, initial=0.01)), linear(850, warmup=100, final=0.01)
+    rise = constant(warmup=Warmup(steps=100, initial=0.01))
     tail = linear(150, peak_lr=0.01, final=expected[-1] / 0.01)
+    check(join([rise, linear(750, final=0.01), tail], [100, 850]), expected, OPTAX)
 
-    def schedule(t):
-        return jnp.where(t < 100, rise(t), jnp.where(t < 850, fall(t), tail(t - 850)))
 
-    check(schedule, expected, OPTAX)
+def test_every_array_of_the_forms_is_tested():
+    tested = {
+        "levanter_cycles": {"cosine", "linear_to_zero", "wsd_linear", "wsd_s_cycles", "wsd_s_cycles_rewarm",
+                            "wsd_s_inv", "cyclic_cosine", "inv_sqrt", "power", "power_step", "meta"},
+        "infinite_neox": {"infinite_cosine", "infinite_inv_sqrt_ts10", "cosine", "linear", "exponential", "meta"},
+        "nanodo": {"rsqrt", "cosine", "linear", "constant", "constant_linear_decay_20p", "constant_linear_decay_100"},
+        "maxtext": {"cosine", "wsd_linear", "wsd_cosine"}, "onecycle_torch": {"onecycle_cos", "onecycle_linear"},
+        "cosinf_epfml": {"cosinf_T1000_W100_inf0", "cosinf_T1000_W100_inf200"},
+        "optax_0_2_8": {"warmup_cosine", "linear", "sgdr", "cosine_onecycle", "linear_onecycle", "warmup_exp"},
+    }
+    assert {name: set(golden(name)) for name in tested} == tested
 
 
 def test_goldens_hold_under_jit():

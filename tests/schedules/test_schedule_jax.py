@@ -7,12 +7,25 @@ import optax
 import pytest
 
 from jaxlm.config import ConfigError
-from jaxlm.schedules import constant, cosine, from_array, linear, wsd
+from jaxlm.schedules import (
+    BatchRamp, InverseSqrtShape, PowerShape, by_tokens, constant, cosine, cosine_tail, cyclic_cosine, from_array,
+    half_life_decay, infinite, inverse_sqrt, linear, power, rewarm_redecay, step_decay, with_cooldown, wsd, wsd_s,
+)
 
 UPDATES = 12
 SCHEDULES = {
     "constant": constant(warmup=3), "linear": linear(UPDATES, warmup=3), "cosine": cosine(UPDATES, warmup=3),
     "wsd": wsd(UPDATES, warmup=3, decay=4), "array": from_array(np.linspace(1.0, 0.0, UPDATES)),
+    "wsd_s": wsd_s([5, UPDATES], decay=2, warmup=2, rewarmup=2),
+    "cyclic_cosine": cyclic_cosine(UPDATES, cycles=2, rewarmup=2), "cosine_tail": cosine_tail(UPDATES, tail=3),
+    "power_shape": wsd(UPDATES, decay=6, shape=PowerShape(inner=0.4, outer=1.5)),
+    "inverse_sqrt_shape": wsd(UPDATES, decay=6, shape=InverseSqrtShape()),
+    "half_life": half_life_decay(UPDATES, decay=6, half_life=2.0),
+    "infinite": infinite(UPDATES, cooldown=4, constant=0.5, anneal=3, warmup=2),
+    "rewarm_redecay": rewarm_redecay(linear(5), start=4, updates=UPDATES, peak_lr=0.5, warmup=3),
+    "inverse_sqrt": with_cooldown(inverse_sqrt(warmup=2), UPDATES, decay=3), "power": power(start=3.5, warmup=2),
+    "step_decay": step_decay(UPDATES),
+    "by_tokens": by_tokens(linear(40), BatchRamp(batches=(2, 4), tokens=(0, 50), sequence=10)),
 }
 # Compiled and eager code may differ by a few roundings of float32 (a fused multiply-add).
 SAME = dict(rtol=0, atol=2e-7)

@@ -27,7 +27,7 @@ def study():
     # Updates a hundred thousand times too large overflow within a few steps.
     wild = run("wild", updates=24, peak_lr=1e36, clip_norm=None, optimizer=AdamW(weight_decay=1e3),
                checkpoint=CheckpointConfig(keep=(12,)))
-    orphan = run("orphan", updates=20, parent=Parent(run=wild.folder, step=12))
+    orphan = run("orphan", updates=20, peak_lr=1e36, parent=Parent(run=wild.folder, step=12))
     runs = [trunk, *branches] + ([wild, orphan] if os.environ.get("TINY_WILD") else [])
     return Study(name="tiny", question="Does it run?", stages=(
         Stage(title="all", runs=tuple(runs), then=lambda root: (root / "seen").write_text("yes")),))

@@ -174,11 +174,12 @@ def read(root, config=MEASURED):
 
 
 def test_rows_stand_where_they_are_due_with_every_field(done):
-    rows = read(done).diagnostics
+    rows = dict(read(done).diagnostics)
     np.testing.assert_array_equal(rows["step"], DUE)
     lists = {"block_update_rms": MODEL.layers + 2, "block_param_rms": MODEL.layers + 2,
              **dict.fromkeys(("attention_logit_max", "attention_entropy", "residual_rms", "residual_kurtosis"),
                              MODEL.layers)}
+    assert np.isnan(rows.pop("source_losses")).all()  # of runs that name sources to evaluate
     for name, column in rows.items():
         assert column.shape == ((len(DUE), lists[name]) if name in lists else (len(DUE),)), name
         assert np.isfinite(column).all(), name

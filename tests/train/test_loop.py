@@ -19,7 +19,7 @@ from jaxlm.train.state import abstract_state
 from jaxlm.train.step import make_step
 from scaling import record
 
-EVALUATED = [6, 13, 20, 23]  # every 7 updates, and the last
+EVALUATED = [4, 6, 13, 20, 23]  # every 7 updates, the one kept for good, and the last
 KEPT = [5, 18, 24]  # one for good, the newest of every 9, and the last
 
 

@@ -14,7 +14,7 @@ from jaxlm.model import ComputeConfig, ModelConfig
 from jaxlm.optim import AdamW
 from jaxlm.parallel import MeshConfig
 from jaxlm.schedules import WSD, Constant
-from jaxlm.train import CheckpointConfig, EvalConfig, Parent, RunConfig
+from jaxlm.train import CheckpointConfig, EvalConfig, Initial, Parent, RunConfig
 
 UPDATES = 20
 BASE = RunConfig(name="base", updates=UPDATES, batch=4, model=MODEL, data=RUN.data)
@@ -43,6 +43,9 @@ def rules() -> Iterator[tuple[dict[str, Any], str, Any, str]]:
         yield ({"checkpoint": CheckpointConfig(keep=keep)}, "checkpoint.keep", keep,
                f"each step must lie in 1..updates = {UPDATES}")
     yield {"parent": Parent(run="trunk", step=UPDATES)}, "parent.step", UPDATES, f"must be below updates = {UPDATES}"
+    initial = Initial(run="first", step=1)
+    yield ({"parent": Parent(run="trunk", step=1), "initial": initial}, "initial", initial,
+           "must be null for a run with a parent")
     longer = f"must not be longer than the run, updates = {UPDATES}"
     yield {"schedule": WSD(peak_lr=1.0, decay=21)}, "decay", 21, longer
     yield {"schedule": Constant(peak_lr=1.0, warmup=21)}, "warmup", 21, longer
@@ -60,6 +63,9 @@ def test_rule_of_a_run(changes, field, value, rule):
 @pytest.mark.parametrize(("cls", "fields", "field", "rule"), [
     (ModelConfig, to_dict(MODEL) | {"width": 9, "compute": ComputeConfig()}, "model.width", "divisible by heads = 2"),
     (Parent, {"run": "trunk", "step": 0}, "parent.step", "must be at least 1"),
+    (Initial, {"run": "first", "step": 0}, "initial.step", "must be at least 1"),
+    (Initial, {"run": "first", "step": 1, "optimizer": "half"}, "initial.optimizer", "must be 'reset' or 'keep'"),
+    (EvalConfig, {"sources": 2 * RUN.data.sources[:1]}, "evaluation.sources", "must not repeat a source"),
     (EvalConfig, {"every": -1}, "evaluation.every", "must not be negative"),
     (EvalConfig, {"sequences": 0}, "evaluation.sequences", "must be at least 1"),
     (CheckpointConfig, {"every": -1}, "checkpoint.every", "must not be negative"),
@@ -98,17 +104,38 @@ data.sources.synthetic.vocabulary data.sources.synthetic.order data.sources.synt
 data.sources.synthetic.seed data.sources.synthetic.tokens
 data.weights data.tokenizer.bytes data.tokenizer.huggingface.path data.tokenizer.huggingface.separator
 data.sequence data.seed data.heldout_fraction
-schedule.constant.peak_lr schedule.constant.warmup
-schedule.linear.peak_lr schedule.linear.warmup schedule.linear.final
-schedule.cosine.peak_lr schedule.cosine.warmup schedule.cosine.final
-schedule.wsd.peak_lr schedule.wsd.warmup schedule.wsd.decay schedule.wsd.shape schedule.wsd.final
-schedule.array.path
-evaluation.every evaluation.sequences checkpoint.every checkpoint.latest checkpoint.keep
+evaluation.every evaluation.sequences
+evaluation.sources.corpus.parts evaluation.sources.standard_library
+evaluation.sources.files.paths evaluation.sources.files.format evaluation.sources.files.text_field
+evaluation.sources.synthetic.vocabulary evaluation.sources.synthetic.order evaluation.sources.synthetic.sharpness
+evaluation.sources.synthetic.seed evaluation.sources.synthetic.tokens
+checkpoint.every checkpoint.latest checkpoint.keep
 checkpoint.keep_every checkpoint.best diagnostics.every diagnostics.sequences
-mesh.data mesh.fsdp mesh.tensor parent.run parent.step
+mesh.data mesh.fsdp mesh.tensor parent.run parent.step initial.run initial.step initial.optimizer
 """.split()
 
-# The same for each optimizer.
+# The same for each schedule and each optimizer.
+SCHEDULE_OPTIONS = """
+constant: peak_lr warmup
+linear: peak_lr warmup final
+cosine: peak_lr warmup final
+wsd: peak_lr warmup decay final shape.inverse_sqrt.timescale shape.power.inner shape.power.outer
+array: path
+cosine_tail: final peak_lr tail warmup
+cyclic_cosine: cycles final peak_lr peaks rewarmup warmup
+half_life: decay half_life peak_lr warmup
+infinite: anneal constant cooldown final peak_lr shape.inverse_sqrt.timescale shape.power.inner
+shape.power.outer warmup
+inverse_sqrt: decay final floor peak_lr shape.inverse_sqrt.timescale shape.power.inner shape.power.outer start
+timescale warmup
+power: decay exponent final peak_lr shape.inverse_sqrt.timescale shape.power.inner shape.power.outer start
+warmup
+rewarm_redecay: decay final peak_lr running shape.inverse_sqrt.timescale shape.power.inner shape.power.outer
+start warmup
+step_decay: at factor peak_lr warmup
+wsd_s: decay ends final peak_lr peaks rewarmup shape.inverse_sqrt.timescale shape.power.inner
+shape.power.outer warmup
+"""
 OPTIMIZER_OPTIONS = """
 adafactor: decay_rate clip scale_parameter momentum weight_decay
 adamw: b1 b2 eps weight_decay
@@ -132,30 +159,31 @@ trion: rank mu ns_steps scale rest_scale b1 b2 weight_decay
 """
 
 
-def optimizer_options() -> Iterator[str]:
-    """Yields the dotted names of `OPTIMIZER_OPTIONS`."""
-    for word in OPTIMIZER_OPTIONS.split():
+def options_by_kind(field: str, table: str) -> Iterator[str]:
+    """Yields the dotted names of a table of kinds and their options."""
+    for word in table.split():
         if word.endswith(":"):
             kind = word[:-1]
         else:
-            yield f"optimizer.{kind}.{word}"
+            yield f"{field}.{kind}.{word}"
 
 
-def options(hint: Any, name: str) -> Iterator[str]:
-    """Yields the dotted names of all leaves below a type hint."""
+def options(hint: Any, name: str, above: tuple[Any, ...] = ()) -> Iterator[str]:
+    """Yields the dotted names of all leaves below a type hint; one that nests itself is a leaf there."""
     alternatives = [hint, *typing.get_args(hint)]
     classes = [cls for cls in alternatives if dataclasses.is_dataclass(cls)]
     if typing.get_origin(hint) is tuple:
-        yield from options(typing.get_args(hint)[0], name)
-    elif not classes:
+        yield from options(typing.get_args(hint)[0], name, above)
+    elif not classes or hint in above:
         yield name
-    for cls in classes:
+    for cls in classes if hint not in above else ():
         inner, hints = f"{name}.{cls.kind}" if hasattr(cls, "kind") else name, typing.get_type_hints(cls)
         if not dataclasses.fields(cls):
             yield inner
         for field in dataclasses.fields(cls):
-            yield from options(hints[field.name], f"{inner}.{field.name}" if inner else field.name)
+            yield from options(hints[field.name], f"{inner}.{field.name}" if inner else field.name, (*above, hint))
 
 
 def test_every_option_is_a_deliberate_act():
-    assert sorted(options(RunConfig, "")) == sorted([*OPTIONS, *optimizer_options()])
+    assert sorted(options(RunConfig, "")) == sorted(
+        [*OPTIONS, *options_by_kind("schedule", SCHEDULE_OPTIONS), *options_by_kind("optimizer", OPTIMIZER_OPTIONS)])

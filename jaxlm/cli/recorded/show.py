@@ -62,8 +62,9 @@ def heading(one: Summary) -> list[str]:
         f"FLOP/token  {sum(flops.values()):,} ({parts})",
         f"peak lr     {one.peak_lr:.6g}",
     ]
-    if parent:
-        lines.insert(4, f"branch of   {parent['run']} at step {parent['step']}")
+    for title, origin in (("branch of   ", parent), ("starts from ", one.initial)):
+        if origin:
+            lines.insert(4, f"{title}{origin['run']} at step {origin['step']}")
     return lines
 
 

@@ -44,7 +44,7 @@ def test_a_rule_says_what_it_lacks():
 
 def test_a_rule_says_how_far_outside_it_is():
     found = rows(1e10, 1e10)
-    assert found["Step Law"].in_range == "N 9.31 times above 1.07e+09"
+    assert found["Step Law"].in_range == "N 9.31 times above 1.07e+09; lr 1.54 times below 0.00024"
     assert rows(1e9, 2e10)["Step Law"].in_range == "inside"
     assert rows(1e9, 1e9)["Step Law"].in_range == "D 4 times below 4e+09"
     assert "not stated" in found["Porian, as tabled"].in_range

@@ -110,6 +110,7 @@ def test_records_give_the_schedule_of_every_update(tmp_path):
     (curve,) = found.curves
     np.testing.assert_array_equal(curve.schedule, schedule)
     assert (curve.N, curve.losses.size, found.unit) == (200.0, 8, "nats/token")
+    assert curve.facts == {"tokens_per_update": 10, "params": identity["params"]}
     assert found.notes == (f"{tmp_path}: 1 of 2 runs used; left out: 1 diverged",)
     assert "run r has no heldout_loss" in complaint(tmp_path)
     assert "declared and recorded units differ" in complaint(tmp_path, loss="train_loss", unit="bits/byte")

@@ -1,0 +1,10 @@
+"""The full form of the study of continued training: both shifts, within an hour on two cores. See continual.py."""
+
+import continual
+
+from jaxlm.sweep import Study
+
+
+def study() -> Study:
+    """Returns the study."""
+    return continual.study(continual.FULL, name="continual_full")

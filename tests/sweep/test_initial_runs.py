@@ -1,0 +1,64 @@
+"""Runs that start with another run's parameters, in a study: the other one first, its checkpoint kept."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from jaxlm.config import ConfigError
+from jaxlm.sweep import Pool, Stage, Study
+from jaxlm.train import CheckpointConfig, Initial, train
+
+TINY = Path(__file__).with_name("tiny_study.py")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    spec = importlib.util.spec_from_file_location("tiny_study", TINY)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def study_of(*runs):
+    return Study(name="s", question="?", stages=(Stage(title="", runs=runs),))
+
+
+@pytest.mark.parametrize(("step", "kept"), [(4, True), (8, True), (5, False), (9, False)])
+def test_the_checkpoint_must_be_kept(tiny, step, kept):
+    first = tiny.run("first", updates=8, checkpoint=CheckpointConfig(keep=(4,)))
+    second = tiny.run("second", updates=4, initial=Initial(run=first.folder, step=step))
+    if kept:
+        assert study_of(first, second).run("second").updates == 4
+    else:
+        with pytest.raises(ConfigError, match=rf"initial.step = {step}: run second branches off first there"):
+            study_of(first, second)
+
+
+def test_the_other_run_must_stand_in_the_study(tiny):
+    with pytest.raises(ConfigError, match="initial.run = 'x-00000000': run second branches off no run of the study"):
+        study_of(tiny.run("second", updates=4, initial=Initial(run="x-00000000", step=2)))
+
+
+def test_the_pool_waits_for_the_checkpoint(tiny, tmp_path):
+    first = tiny.run("first", updates=3)
+    second = tiny.run("second", updates=9, initial=Initial(run=first.folder, step=3))
+    pool = Pool(study_of(first, second), tmp_path, tmp_path)
+    # What is started first is the run on the costlier path, not the costlier run; a second phase costs all its updates.
+    costs = [pool._path_cost(run, [first, second]) for run in (first, second)]
+    assert costs[0] == pytest.approx(4 / 3 * costs[1])
+    assert pool._ready(first) and not pool._ready(second)
+    train(first, tmp_path, tmp_path)
+    assert pool._ready(second)
+
+
+def test_a_run_whose_start_failed_is_skipped(tiny, tmp_path):
+    class Silent:
+        def ended(self, *args):
+            self.text = args[-1]
+
+    first = tiny.run("first", updates=3)
+    second = tiny.run("second", updates=9, initial=Initial(run=first.folder, step=3))
+    waiting, statuses, display = [second], {first.folder: "diverged"}, Silent()
+    Pool(study_of(first, second), tmp_path, tmp_path)._skip_orphans(waiting, statuses, display)
+    assert not waiting and statuses[second.folder] == "skipped" and f"{first.folder} ended diverged" in display.text
