@@ -129,6 +129,7 @@ def test_the_whole_study_on_made_up_records(tmp_path, capsys):
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 2 * 8
 
 
+@pytest.mark.slow
 def test_a_reversal_is_called_one(tmp_path):
     text, _ = carried_out(tmp_path, continual.Form(width=16, updates=16), reverse=True)
     assert "From the least to the most it rises; published: it falls. REVERSED in at least one step." in text

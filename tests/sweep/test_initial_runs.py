@@ -40,6 +40,7 @@ def test_the_other_run_must_stand_in_the_study(tiny):
         study_of(tiny.run("second", updates=4, initial=Initial(run="x-00000000", step=2)))
 
 
+@pytest.mark.slow
 def test_the_pool_waits_for_the_checkpoint(tiny, tmp_path):
     first = tiny.run("first", updates=3)
     second = tiny.run("second", updates=9, initial=Initial(run=first.folder, step=3))

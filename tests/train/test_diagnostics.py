@@ -139,6 +139,7 @@ def as_a_user_compiles():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.slow
 def test_diagnostics_change_no_bit_of_training(as_a_user_compiles):
     found = []
     for diagnostics in (False, True):

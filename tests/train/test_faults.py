@@ -96,6 +96,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(straight
     assert_same_end(recorded(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_one_line(straight, tmp_path):
     _, cache = straight
     (tmp_path / "faults").mkdir()

@@ -9,6 +9,8 @@ from processes import finish, runs_of, start
 
 from scaling import record
 
+pytestmark = pytest.mark.slow
+
 # Long enough that a signal sent after the first checkpoint arrives long before the end.
 STUDY = """
 from jaxlm.data import DataConfig, Synthetic
