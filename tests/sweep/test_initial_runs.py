@@ -1,23 +1,10 @@
 """Runs that start with another run's parameters, in a study: the other one first, its checkpoint kept."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from jaxlm.config import ConfigError
 from jaxlm.sweep import Pool, Stage, Study
 from jaxlm.train import CheckpointConfig, Initial, train
-
-TINY = Path(__file__).with_name("tiny_study.py")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_study", TINY)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def study_of(*runs):

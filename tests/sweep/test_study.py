@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,6 @@ from jaxlm.sweep import Stage, Study, load_study
 from jaxlm.train import CheckpointConfig, Parent
 
 TINY = Path(__file__).with_name("tiny_study.py")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_study", TINY)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_study_file_is_loaded_by_path():
