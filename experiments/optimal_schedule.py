@@ -48,7 +48,7 @@ class Form:
 
 
 SHORT = Form(width=32, updates=512, every=16)
-FULL = Form(width=48, updates=1536, every=48, tuned=True)
+FULL = Form(width=48, updates=1024, every=32, tuned=True)
 
 
 def study(full: bool = False) -> Study:

@@ -7,7 +7,7 @@ hand, then each seed's best run without warm-up is refined and the refined sched
 schedule gets the rate that is best for it on one grid, strictly inside, before five seeds are compared in pairs.
 
     jaxlm study refine                about six minutes on two cores
-    jaxlm study refine_full           a larger model, three times the updates, refined twice: about 35 minutes
+    jaxlm study refine_full           a larger model, twice the updates, refined twice
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Form:
     bed_updates: int = logistic.UPDATES
 
 
-FULL = Form(name="refine_full", width=48, updates=1536, refinements=2)
+FULL = Form(name="refine_full", width=48, updates=1024, refinements=2)
 FACTOR, EXTENSIONS = 2**0.5, 4
 WARMUP = 16  # by hand over this part of the run
 

@@ -1,4 +1,4 @@
-"""The full form of the study of refinement: about 35 minutes on two cores by the step times. See refine.py."""
+"""The full form of the study of refinement: see refine.py."""
 
 import refine
 
