@@ -139,7 +139,7 @@ BAD_DATA = [
     ({"optimizer": {"kind": "adamw", "beta2": 0.9}}, "optimizer.beta2: no such option; did you mean 'b2'?"),
     ({"schedule": {"kind": "wsd", "peak_lr": 1.0, "decays": 3}},
      "schedule.decays: no such option; did you mean 'decay'?"),
-    ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, tensor"),
+    ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, replica, sequence, tensor"),
     ({"updates": "20"}, "updates = '20': must be of type int, not str"),
     ({"updates": 20.0}, "updates = 20.0: must be of type int, not float"),
     ({"updates": True}, "updates = True: must be of type int, not bool"),

@@ -1,19 +1,23 @@
-"""Seconds that `jaxlm runs` takes for a thousand recorded runs, as a process of its own.
+"""Seconds that `jaxlm runs` and `jaxlm study` take for a thousand recorded runs, as processes of their own.
 
     python experiments/bench/listing.py [--runs 1000] [--rounds 5]
 
-The records are made for the measurement: every other run finished, the rest interrupted, in two
-studies, each with eight segments of metrics and eight files in a checkpoint folder. Median and range of
-wall time, warm file cache. Target: under two seconds.
+The records are made for the measurement, each with eight segments of metrics and eight files in a checkpoint
+folder. Listing: every other run finished, the rest interrupted, in two studies. Resuming: all runs of a study have
+finished, and `jaxlm study` finds that nothing is left to do. Median and range of wall time from the start of the
+process to its end, and the CPU time, which other load changes less; warm file cache. For comparison the time of
+`import jax` alone, which a study file, but no listing, cannot do without. Target of each: under two seconds.
 """
 
 import argparse
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,23 @@ from scaling import record
 
 TARGET_SECONDS = 2.0
 UPDATES, SEGMENTS, FILES = 200, 8, 8
+STUDY = """
+from jaxlm.data import DataConfig, Synthetic
+from jaxlm.model import ModelConfig
+from jaxlm.schedules import WSD
+from jaxlm.sweep import Stage, Study
+from jaxlm.train import RunConfig
+
+
+def study():
+    data = DataConfig(sources=(Synthetic(vocabulary=16, tokens=60_000),), sequence=16)
+    model = ModelConfig(vocabulary=16, sequence=16, layers=1, width=8, heads=1, tied=True)
+    schedule = WSD(peak_lr=1e-2, warmup=10, decay=40)
+    runs = tuple(RunConfig(name=f"s{{seed}}", seed=seed, updates=200, batch=4, model=model, data=data,
+                           schedule=schedule) for seed in range({count}))
+    return Study(name="many", question="What does it cost to find that nothing is left to do?",
+                 stages=(Stage(title="all", runs=runs),))
+"""
 
 
 def main() -> None:
@@ -35,12 +56,36 @@ def main() -> None:
         if getattr(args, name) < 1:
             parser.error(f"--{name} = {getattr(args, name)}: must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
-        make_runs(Path(folder), args.runs)
-        seconds = measure(Path(folder), rounds=args.rounds)
-    middle = statistics.median(seconds)
-    verdict = "met" if middle < TARGET_SECONDS else "missed"
-    print(f"jaxlm runs, {args.runs} runs: median {middle:.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, "
-          f"{args.rounds} rounds); target under {TARGET_SECONDS:.0f} s: {verdict}")
+        make_runs(Path(folder) / "listed", args.runs)
+        report(f"jaxlm runs, {args.runs} runs", measure(["runs", f"{folder}/listed"], rounds=args.rounds))
+        study = make_study(Path(folder), args.runs)
+        report(f"jaxlm study, {args.runs} finished runs",
+               measure(["study", str(study), "--out", f"{folder}/resumed"], rounds=args.rounds))
+        report("import jax alone", measure(None, rounds=args.rounds), target=False)
+
+
+def report(what: str, rounds: Sequence[tuple[float, float]], *, target: bool = True) -> None:
+    """Prints the medians of (wall, CPU) seconds and whether the target is met."""
+    wall, cpu = zip(*rounds)
+    middle = statistics.median(wall)
+    verdict = f"; target under {TARGET_SECONDS:.0f} s: {'met' if middle < TARGET_SECONDS else 'missed'}"
+    print(f"{what}: median {middle:.2f} s ({min(wall):.2f} to {max(wall):.2f}, {len(wall)} rounds), "
+          f"CPU {statistics.median(cpu):.2f} s{verdict if target else ''}")
+
+
+def make_study(folder: Path, count: int) -> Path:
+    """Writes a study of `count` runs and their finished records under `folder`/resumed; returns the study file."""
+    from jaxlm.sweep import load_study
+
+    path = folder / "many.py"
+    path.write_text(STUDY.format(count=count))
+    study = load_study(str(path))
+    kind = make_run(folder / "made" / "run", finished=True)
+    content = (kind / "run.json").read_text()
+    for run in study.runs:
+        copy = shutil.copytree(kind, folder / "resumed" / study.name / run.folder)
+        (copy / "run.json").write_text(content.replace('"name": "run"', f'"name": "{run.folder}"'))
+    return path
 
 
 def make_runs(root: Path, count: int) -> None:
@@ -81,17 +126,18 @@ def make_run(folder: Path, *, finished: bool = False) -> Path:
     return folder
 
 
-def measure(root: Path, *, rounds: int) -> list[float]:
-    """Returns the wall seconds of `rounds` processes that list the runs under `root`."""
-    command = [sys.executable, "-c", "import sys; from jaxlm.cli import main; sys.exit(main(sys.argv[1:]))",
-               "runs", str(root)]
-    seconds = []
+def measure(words: Sequence[str] | None, *, rounds: int) -> list[tuple[float, float]]:
+    """Returns wall and CPU seconds of `rounds` processes that run `jaxlm` with `words`, None for `import jax`."""
+    program = "import jax" if words is None else "import sys; from jaxlm.cli import main; sys.exit(main(sys.argv[1:]))"
+    found = []
     for number in range(rounds + 1):
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", program, *(words or ())], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if number:  # the first one fills the file cache
-            seconds.append(time.perf_counter() - started)
-    return seconds
+            found.append((time.perf_counter() - started, cpu))
+    return found
 
 
 if __name__ == "__main__":

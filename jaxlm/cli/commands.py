@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxlm.cli import checkpoints, data, doctor, memory, optimizers, recommend, refine, runs, study, train
+from jaxlm.cli import (
+    checkpoints, data, doctor, failures, launch, memory, optimizers, plan, recommend, refine, runs, study, train)
 from jaxlm.config import ConfigError
-from scaling.errors import InputError
 
 DESCRIPTION = """\
 Train families of language models, record every run, and go on from the records.
@@ -40,7 +40,7 @@ def run(argv: Sequence[str] | None) -> int:
     parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (study, train, data, runs, checkpoints, recommend, refine, optimizers, memory, doctor):
+    for command in (study, train, plan, launch, data, runs, checkpoints, recommend, refine, optimizers, memory, doctor):
         command.add_parser(commands)
     _quieten()
     try:
@@ -50,15 +50,13 @@ def run(argv: Sequence[str] | None) -> int:
         code = args.run(args, rest)
         sys.stdout.flush()
         return code
-    except (ConfigError, InputError) as error:
-        print(f"jaxlm: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ImportError, OSError) as error:
-        print(f"jaxlm: {_one_line(error)}", file=sys.stderr)
-        return 1
+    except failures.KNOWN as error:
+        code, line = failures.explain(error)
+        print(f"jaxlm: {line}", file=sys.stderr)
+        return code
 
 
 def _quieten() -> None:
@@ -72,9 +70,3 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     show = sys.unraisablehook
     sys.unraisablehook = lambda hook: None if str(hook.exc_value) == "Event loop is closed" else show(hook)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())

@@ -104,10 +104,10 @@ def _bytes(optimizer: Any, infos: Any, fsdp: int, tensor: int) -> Any:
     from jaxlm import params
     from jaxlm.optim import make_optimizer
     from jaxlm.optim.memory import state_bytes
-    from jaxlm.parallel import RULES
+    from jaxlm.parallel import AXES, RULES, MeshConfig
 
     shapes = jax.tree.map(lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32), infos)
-    mesh = AbstractMesh((fsdp, tensor), ("fsdp", "tensor"))
+    mesh = AbstractMesh(MeshConfig(fsdp=fsdp, tensor=tensor).shape, AXES)
     specs = params.partition_specs(infos, RULES)
     params.check_divides(infos, specs, mesh)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs,

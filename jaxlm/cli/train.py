@@ -15,7 +15,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train", help="train one run of a study", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Trains one run of a study on the devices of this process, or goes on with it.\n\n"
+        description="Trains one run of a study on the devices of this process, or goes on with it.\n"
+                    "Several hosts train one run together with the same command on each, but for --host-index;\n"
+                    "only host 0 writes the record, and --out is a folder that all see.\n\n"
                     "Any field of its configuration is an option:\n"
                     "  jaxlm train quickstart:RUN --model.width=64 --schedule.peak_lr 1e-3 --optimizer.b2=0.99\n"
                     "A changed configuration is another run, in a folder of its own. --show lists the fields.")
@@ -26,19 +28,36 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--stop-at", type=int, metavar="K",
                         help="save the state after update K and end with exit code 75; started again, the run goes on")
     add_mirror(parser)
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several hosts: where host 0 listens "
+                        "(default: JAXLM_COORDINATOR)")
+    parser.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are (default: JAXLM_HOSTS)")
+    parser.add_argument("--host-index", type=int, metavar="I", help="which of them this is, from 0 "
+                        "(default: JAXLM_HOST_INDEX)")
+    parser.add_argument("--host-timeout", type=float, metavar="S", default=300.0,
+                        help="seconds to wait for the others to come (default: 300)")
     parser.add_argument("--show", action="store_true", help="print the resolved configuration and end")
     parser.set_defaults(run=run, command="train", takes_overrides=True)
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
-    """Runs the command."""
+    """Runs the command, with the other hosts where there are some."""
+    from jaxlm.cli.failures import explain
+    from jaxlm.train import hosts
+
+    together = None if args.show else hosts.hosts_config(
+        args.coordinator, args.hosts, args.host_index, timeout=args.host_timeout)
+    with hosts.joined(together, explain):
+        return _train(args, rest)
+
+
+def _train(args: argparse.Namespace, rest: list[str]) -> int:
     import json
 
     from jaxlm import config as configs
     from jaxlm import data
     from jaxlm.sweep import load_study
     from jaxlm.sweep.progress import Display
-    from jaxlm.train import train
+    from jaxlm.train import hosts, train
     from jaxlm.train.mirrors import check_mirrors
     from scaling.record.files import folder as open_folder
 
@@ -54,11 +73,13 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     data.prepare_all(config.data, data_root(out))
     checkpoints = f"{args.checkpoints.rstrip('/')}/{study.name}" if args.checkpoints else None
     stop = _catch_signals()
+    # A host that was killed may not have let go of its lease yet.
+    wait = 2 * hosts.HEARTBEAT if hosts.team() else 0.0
     with Display(config.folder, work={config.folder: 1.0}) as display:
         display.started(config.folder, updates=config.updates, first=config.parent.step if config.parent else 0)
         outcome = train(
             config, out / study.name, data_root(out), checkpoint_root=checkpoints, stop=stop,
-            stop_at=args.stop_at, mirrors=args.mirror, study=study.name,
+            stop_at=args.stop_at, wait=wait, mirrors=args.mirror, study=study.name,
             report=lambda p: display.progress(config.folder, p.step, p.loss, p.note))
         display.ended(config.folder, outcome.status, outcome.heldout_loss, outcome.reason)
     # Preempted by a signal, or by --stop-at.

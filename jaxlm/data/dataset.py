@@ -98,8 +98,10 @@ class Dataset:
         require(batch_size >= 1, "batch_size", batch_size, "must be at least 1")
         return self._train.gather(self._order.batch(k, batch_size))
 
-    def heldout(self, sequences: int) -> np.ndarray:
+    def heldout(self, sequences: int, which: np.ndarray | None = None) -> np.ndarray:
         """Returns `sequences` windows evenly spaced over all held-out text, int32 [n, T + 1].
+
+        `which` are the numbers of those wanted, in 0..sequences-1; all by default.
 
         They do not depend on the seed or the weights: each source has its share by length. Raises
         `ConfigError` when the held-out split has fewer windows.
@@ -110,7 +112,8 @@ class Dataset:
                 f"the held-out split of {self.heldout_tokens} tokens has {have} windows of "
                 f"sequence {self.config.sequence}")
         # Middles of equal stretches; distinct, as no stretch is shorter than one window.
-        return self._heldout.gather((2 * np.arange(sequences) + 1) * have // (2 * sequences))
+        which = np.arange(sequences) if which is None else which
+        return self._heldout.gather((2 * which + 1) * have // (2 * sequences))
 
 
 def open_dataset(config: DataConfig, root: str | os.PathLike, *, progress: Progress | None = None,

@@ -17,7 +17,7 @@ def cross_entropy(logits_NxV: jax.Array, targets_N: jax.Array, *,
     gradient with respect to logits_n is 2 z_loss log Z_n softmax(logits_n) / N.
 
     Args:
-      logits_NxV: (N, V) of any float type; computed in float32.
+      logits_NxV: (N, V) of any float type; computed in float32. N may be several axes.
       targets_N: (N,) whole numbers in [0, V); others give NaN.
       z_loss: the weight; PaLM uses 1e-4.
 
@@ -26,5 +26,5 @@ def cross_entropy(logits_NxV: jax.Array, targets_N: jax.Array, *,
     """
     logits_NxV = logits_NxV.astype(jnp.float32)
     log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
-    picked = jnp.take_along_axis(logits_NxV, targets_N[:, None], axis=-1, mode="fill", fill_value=jnp.nan)
-    return jnp.mean(log_z_N - picked[:, 0]), z_loss * jnp.mean(jnp.square(log_z_N))
+    picked = jnp.take_along_axis(logits_NxV, targets_N[..., None], axis=-1, mode="fill", fill_value=jnp.nan)
+    return jnp.mean(log_z_N - picked[..., 0]), z_loss * jnp.mean(jnp.square(log_z_N))

@@ -8,6 +8,7 @@ from jaxlm.model import parameter, rope
 from jaxlm.model.config import ModelConfig
 from jaxlm.model.dropout import dropout, split
 from jaxlm.model.norm import Norm
+from jaxlm.params.activations import constrain, splits_time
 
 
 class Attention(nnx.Module):
@@ -40,7 +41,8 @@ class Attention(nnx.Module):
         weights_key, branch_key = split(dropout_key, 2)
         q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = self.project(x_NxD, batch=batch)
         y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=weights_key)
-        y_NxD = y_BxTxHxK.reshape(-1, config.query_width) @ self.output[...].astype(x_NxD.dtype)
+        y_NxI = y_BxTxHxK.reshape(*x_NxD.shape[:-1], config.query_width)
+        y_NxD = y_NxI @ self.output[...].astype(x_NxD.dtype)
         return dropout(y_NxD, config.dropout, branch_key)
 
     def project(self, x_NxD: jax.Array, *, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -57,7 +59,7 @@ class Attention(nnx.Module):
             q_BxTxHxK, k_BxTxGxK = self.query_norm(q_BxTxHxK), self.key_norm(k_BxTxGxK)
         if config.positions == "rope":
             q_BxTxHxK, k_BxTxGxK = rope.rotate(q_BxTxHxK), rope.rotate(k_BxTxGxK)
-        return q_BxTxHxK, k_BxTxGxK, v_BxTxGxK
+        return (constrain(q_BxTxHxK, "batch", "time", "heads", None), *map(_gathered, (k_BxTxGxK, v_BxTxGxK)))
 
 
 def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
@@ -71,11 +73,11 @@ def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
     batch, time, heads, size = q_BxTxHxK.shape
     groups = k_BxTxGxK.shape[2]
     shared = heads // groups
-    scores_BxGxMxT = scores(q_BxTxHxK, k_BxTxGxK)
+    scores_BxGxMxT = scores(q_BxTxHxK, k_BxTxGxK)  # on a mesh that splits sequences (R, T) for M
     scores_BxGxMxT = jnp.where(past_mask(time, shared), scores_BxGxMxT, jnp.finfo(jnp.float32).min)
     weights_BxGxMxT = jax.nn.softmax(scores_BxGxMxT, axis=-1).astype(q_BxTxHxK.dtype)
     weights_BxGxMxT = dropout(weights_BxGxMxT, rate, dropout_key)
-    y_BxMxGxK = jnp.einsum("bgmt,btgk->bmgk", weights_BxGxMxT, v_BxTxGxK)
+    y_BxMxGxK = jnp.einsum("bg...t,btgk->b...gk", weights_BxGxMxT, v_BxTxGxK)
     y_BxRxTxGxK = y_BxMxGxK.reshape(batch, shared, time, groups, size)
     return y_BxRxTxGxK.transpose(0, 2, 3, 1, 4).reshape(batch, time, heads, size)
 
@@ -84,16 +86,25 @@ def scores(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array) -> jax.Array:
     """Returns the float32 scores q k / sqrt(K) of all pairs, those of later keys too, (B, G, M, T).
 
     The R = H / G query heads of a group are laid one after the other along time, M = R * T rows, so
-    that keys and values are not repeated and one product of matrices serves the group.
+    that keys and values are not repeated and one product of matrices serves the group. On a mesh that
+    splits sequences a shard is no range of those rows, and the two axes stay apart: (B, G, R, T, T).
     """
     batch, time, heads, size = q_BxTxHxK.shape
     groups = k_BxTxGxK.shape[2]
     shared = heads // groups
     q_BxTxGxRxK = (q_BxTxHxK * size**-0.5).reshape(batch, time, groups, shared, size)
-    q_BxMxGxK = q_BxTxGxRxK.transpose(0, 3, 1, 2, 4).reshape(batch, shared * time, groups, size)
-    return jnp.einsum("bmgk,btgk->bgmt", q_BxMxGxK, k_BxTxGxK, preferred_element_type=jnp.float32)
+    q_BxMxGxK = q_BxTxGxRxK.transpose(0, 3, 1, 2, 4)
+    if not splits_time():
+        q_BxMxGxK = q_BxMxGxK.reshape(batch, shared * time, groups, size)
+    return jnp.einsum("b...gk,btgk->bg...t", q_BxMxGxK, k_BxTxGxK, preferred_element_type=jnp.float32)
 
 
 def past_mask(time: int, shared: int) -> jax.Array:
-    """Returns which key each row of `scores` may see, (M, T) for M = shared * time."""
-    return jnp.tile(jnp.tril(jnp.ones((time, time), bool)), (shared, 1))
+    """Returns which key each row of `scores` may see, (M, T) for M = shared * time; (T, T) where R and T are apart."""
+    past_TxT = jnp.tril(jnp.ones((time, time), bool))
+    return past_TxT if splits_time() else jnp.tile(past_TxT, (shared, 1))
+
+
+def _gathered(k_BxTxGxK: jax.Array) -> jax.Array:
+    """Returns keys or values of the whole sequence on every device, made a shard at a time."""
+    return constrain(constrain(k_BxTxGxK, "batch", "time", "heads", None), "batch", None, "heads", None)

@@ -18,6 +18,7 @@ from jaxlm.model.config import ModelConfig
 from jaxlm.model.dropout import dropout, split
 from jaxlm.model.feed_forward import FeedForward
 from jaxlm.model.norm import Norm
+from jaxlm.params.activations import constrain, constrain_rows, rows
 
 
 class Block(nnx.Module):
@@ -31,11 +32,12 @@ class Block(nnx.Module):
         self.feed_forward = FeedForward(config, ff_key, layers=layers)
 
     def __call__(self, x_NxD: jax.Array, *, batch: int, dropout_key: jax.Array | None) -> jax.Array:
-        """Returns the residual stream (N, D) after the block, for N = batch * time."""
+        """Returns the residual stream (N, D) after the block, for N = batch * time (rows as in `hidden`)."""
         attention_key, ff_key = split(dropout_key, 2)
         x_NxD += self.attention(self.attention_norm(x_NxD), batch=batch, dropout_key=attention_key)
+        x_NxD = constrain_rows(x_NxD)
         x_NxD += self.feed_forward(self.feed_forward_norm(x_NxD), dropout_key=ff_key)
-        return x_NxD
+        return constrain_rows(x_NxD)
 
 
 class Embedding(nnx.Module):
@@ -51,10 +53,11 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
         """Returns embeddings (B * T, D) in the compute dtype; NaN for a token id outside the vocabulary."""
-        x_BxTxD = jnp.take(self.tokens[...], tokens_BxT, axis=0, mode="fill", fill_value=jnp.nan)
+        table_VxD = constrain(self.tokens[...], None, "table")
+        x_BxTxD = jnp.take(table_VxD, constrain(tokens_BxT, "batch", "time"), axis=0, mode="fill", fill_value=jnp.nan)
         if self.config.positions == "learned":
-            x_BxTxD += self.positions[...][: tokens_BxT.shape[1]]
-        return x_BxTxD.reshape(-1, self.config.width).astype(self.config.compute.dtype)
+            x_BxTxD += constrain(self.positions[...], None, None)[: tokens_BxT.shape[1]]
+        return constrain_rows(rows(x_BxTxD).astype(self.config.compute.dtype))
 
 
 class Head(nnx.Module):
@@ -66,7 +69,8 @@ class Head(nnx.Module):
 
     def __call__(self, x_NxD: jax.Array) -> jax.Array:
         """Returns float32 logits (N, V)."""
-        return jnp.matmul(x_NxD, self.kernel[...].astype(x_NxD.dtype), preferred_element_type=jnp.float32)
+        logits_NxV = jnp.matmul(x_NxD, self.kernel[...].astype(x_NxD.dtype), preferred_element_type=jnp.float32)
+        return constrain_rows(logits_NxV, "vocab")
 
 
 class Decoder(nnx.Module):
@@ -83,7 +87,10 @@ class Decoder(nnx.Module):
             self.head = Head(config, head_key)
 
     def hidden(self, tokens_BxT: jax.Array, *, dropout_key: jax.Array | None) -> jax.Array:
-        """Returns the residual stream after the final norm, (B * T, D) in the compute dtype."""
+        """Returns the residual stream after the final norm, (B * T, D) in the compute dtype.
+
+        On a mesh that splits sequences rows keep their two axes, here and in all that follows: (B, T, D).
+        """
         embedding_key, blocks_key = split(dropout_key, 2)
         x_NxD = dropout(self.embedding(tokens_BxT), self.config.dropout, embedding_key)
         x_NxD = self._run_blocks(x_NxD, tokens_BxT.shape[0], blocks_key)
@@ -93,8 +100,11 @@ class Decoder(nnx.Module):
         """Returns float32 logits (N, V) of the hidden states (N, D)."""
         if not self.config.tied:
             return self.head(x_NxD)
-        table_VxD = self.embedding.tokens[...].astype(x_NxD.dtype)
-        return jnp.einsum("nd,vd->nv", x_NxD, table_VxD, preferred_element_type=jnp.float32)
+        # In two steps, for the partitioner would take the only one by way of the whole table.
+        table_VxD = constrain(self.embedding.tokens[...].astype(x_NxD.dtype), None, "table")
+        table_VxD = constrain(table_VxD, "vocab", None)
+        logits_NxV = jnp.einsum("...d,vd->...v", x_NxD, table_VxD, preferred_element_type=jnp.float32)
+        return constrain_rows(logits_NxV, "vocab")
 
     def _run_blocks(self, x_NxD: jax.Array, batch: int, dropout_key: jax.Array | None) -> jax.Array:
         graph, state = nnx.split(self.blocks)

@@ -6,6 +6,7 @@ from flax import nnx
 from jaxlm.model import parameter
 from jaxlm.model.config import ModelConfig
 from jaxlm.model.dropout import dropout
+from jaxlm.params.activations import constrain_rows
 
 
 class FeedForward(nnx.Module):
@@ -33,4 +34,5 @@ class FeedForward(nnx.Module):
             h_NxF = jax.nn.silu(x_NxD @ self.gate[...].astype(dtype)) * h_NxF
         else:
             h_NxF = jax.nn.gelu(h_NxF, approximate=True)
+        h_NxF = constrain_rows(h_NxF, "ff")
         return dropout(h_NxF @ self.down[...].astype(dtype), self.config.dropout, dropout_key)

@@ -55,6 +55,8 @@ def hidden(config: ModelConfig, params: Params, tokens_BxT: jax.Array, *,
 
     Row b * T + t belongs to token t of sequence b. `unembed` makes logits of any rows of it, so a
     loss may be taken in pieces without holding all logits. Arguments and errors as in `apply`.
+    Traced for a mesh that splits sequences (`params.activations`), rows keep two axes, (B, T, D): here,
+    in `unembed` and in `apply`.
     """
     _check_tokens(config, tokens_BxT)
     return _bind(config, params).hidden(tokens_BxT, dropout_key=dropout_key if config.dropout > 0 else None)

@@ -1,5 +1,6 @@
 """What attention and the residual stream look like inside the model, layer by layer, on one batch."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -50,8 +51,8 @@ def attention_statistics(scores_BxGxMxT: jax.Array) -> tuple[jax.Array, jax.Arra
     M = R * T rows hold the R query heads of a group one after the other. The entropy of a query that
     sees n keys is divided by log n; NaN for sequences of one token.
     """
-    batch, groups, rows, time = scores_BxGxMxT.shape
-    past_MxT = past_mask(time, rows // time)
+    batch, groups, *rows, time = scores_BxGxMxT.shape
+    past_MxT = past_mask(time, math.prod(rows) // time)
     largest = jnp.max(jnp.abs(scores_BxGxMxT), where=past_MxT, initial=0.0)
     weights_BxGxMxT = jax.nn.softmax(scores_BxGxMxT, axis=-1, where=past_MxT)
     entropy_BxGxRxT = jnp.sum(entr(weights_BxGxMxT), axis=-1).reshape(batch, groups, -1, time)
@@ -62,7 +63,7 @@ def attention_statistics(scores_BxGxMxT: jax.Array) -> tuple[jax.Array, jax.Arra
 def residual_statistics(x_NxD: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns (root mean square, mean over rows of the excess kurtosis over channels), in float32."""
     x_NxD = x_NxD.astype(jnp.float32)
-    centred_NxD = x_NxD - jnp.mean(x_NxD, axis=1, keepdims=True)
-    variance_N = jnp.mean(centred_NxD**2, axis=1)
-    kurtosis_N = jnp.mean(centred_NxD**4, axis=1) / variance_N**2 - 3
+    centred_NxD = x_NxD - jnp.mean(x_NxD, axis=-1, keepdims=True)
+    variance_N = jnp.mean(centred_NxD**2, axis=-1)
+    kurtosis_N = jnp.mean(centred_NxD**4, axis=-1) / variance_N**2 - 3
     return jnp.sqrt(jnp.mean(x_NxD**2)), jnp.mean(kurtosis_N)

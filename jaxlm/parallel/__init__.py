@@ -1,5 +1,5 @@
-"""The device mesh and the rules that place parameters, optimizer state and batches on it."""
+"""The device mesh and the rules that place parameters, optimizer state, batches and activations on it."""
 
-from jaxlm.parallel.mesh import RULES, MeshConfig, batch_spec, make_mesh
+from jaxlm.parallel.mesh import ACTIVATIONS, AXES, RULES, MeshConfig, batch_spec, make_mesh
 
-__all__ = ["RULES", "MeshConfig", "batch_spec", "make_mesh"]
+__all__ = ["ACTIVATIONS", "AXES", "RULES", "MeshConfig", "batch_spec", "make_mesh"]

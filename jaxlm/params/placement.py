@@ -9,14 +9,19 @@ import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxlm.config import ConfigError, require
+from jaxlm.params.foreign import path_name
 from jaxlm.params.info import ParamInfo
 
 
-def partition_specs(infos: Any, rules: Mapping[str, str | None]) -> Any:
-    """Returns the tree of `PartitionSpec` that `rules` (logical axis -> mesh axis) give.
+# Logical axis -> the mesh axes that split it, the first in the largest pieces; None or no entry for none.
+Rules = Mapping[str, str | tuple[str, ...] | None]
 
-    A logical axis that the rules leave out is not split. An embedding table is split along its first
-    ruled axis only: split along both, XLA gathers the whole table at every lookup.
+
+def partition_specs(infos: Any, rules: Rules) -> Any:
+    """Returns the tree of `PartitionSpec` that `rules` (logical axis -> mesh axes) give.
+
+    A logical axis that the rules leave out is not split. An embedding table is split along its last ruled axis
+    only, by the mesh axes of all its axes together: split along both, XLA gathers the whole table at every lookup.
 
     Raises `ConfigError` where the rules put two axes of one array on the same mesh axis.
     """
@@ -24,13 +29,12 @@ def partition_specs(infos: Any, rules: Mapping[str, str | None]) -> Any:
 
 
 def check_divides(infos: Any, specs: Any, mesh: Mesh | AbstractMesh) -> None:
-    """Raises `ConfigError` naming the first axis of a parameter that its mesh axis does not divide."""
+    """Raises `ConfigError` naming the first axis of a parameter that its mesh axes do not divide."""
     def check(path: tuple, info: ParamInfo, spec: PartitionSpec) -> None:
-        for length, axis, mesh_axis in zip(info.shape, info.axes, spec, strict=True):
-            if mesh_axis is not None:
-                name = jax.tree_util.keystr(path, simple=True, separator=".")
-                require(length % mesh.shape[mesh_axis] == 0, f"mesh.{mesh_axis}", mesh.shape[mesh_axis],
-                        f"must divide the axis {axis!r} of {name}, which has length {length}")
+        for length, axis, entry in zip(info.shape, info.axes, spec, strict=True):
+            product = " * ".join(f"mesh.{name}" for name in _names(entry) if mesh.shape[name] > 1)
+            require(length % _devices(entry, mesh) == 0, product, _devices(entry, mesh),
+                    f"must divide the axis {axis!r} of {path_name(path)}, which has length {length}")
 
     jax.tree_util.tree_map_with_path(check, infos, specs)
 
@@ -64,6 +68,25 @@ def state_shardings(tx: optax.GradientTransformation, params: Any, shardings: An
     return jax.tree_util.tree_map_with_path(place, jax.eval_shape(tx.init, params))
 
 
+def replicated_bytes(shapes: Any, shardings: Any, parts: int) -> dict[str, int]:
+    """Returns {path: bytes} of what each device holds beyond an even share of the arrays of a tree.
+
+    Empty where every array with an axis lies in `parts` pieces. Counters and other scalars are not looked at.
+
+    Args:
+      shapes: a tree of arrays or `jax.ShapeDtypeStruct`, such as a training state.
+      shardings: the tree of shardings like it; of a compiled program, `compiled.input_shardings`.
+      parts: the number of devices that hold one copy together.
+    """
+    found = {}
+    for (path, leaf), sharding in zip(
+            jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(shardings), strict=True):
+        held, share = math.prod(sharding.shard_shape(leaf.shape)), -(-math.prod(leaf.shape) // parts)
+        if leaf.ndim and held > share:
+            found[path_name(path)] = (held - share) * leaf.dtype.itemsize
+    return found
+
+
 def spec_like(
     shape: tuple[int, ...], spec: PartitionSpec, other: tuple[int, ...], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
@@ -82,8 +105,11 @@ def spec_like(
 
 def _devices(axis: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh) -> int:
     """How many parts an entry of a `PartitionSpec` makes."""
-    names = (axis,) if isinstance(axis, str) else axis or ()
-    return math.prod(mesh.shape[name] for name in names)
+    return math.prod(mesh.shape[name] for name in _names(axis))
+
+
+def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axis,) if isinstance(axis, str) else axis or ()
 
 
 def _sharding_like(sharding: Sharding, shape: tuple[int, ...], other: tuple[int, ...]) -> Sharding:
@@ -92,13 +118,12 @@ def _sharding_like(sharding: Sharding, shape: tuple[int, ...], other: tuple[int,
     return NamedSharding(sharding.mesh, spec_like(shape, sharding.spec, other, sharding.mesh))
 
 
-def _spec(path: tuple, info: ParamInfo, rules: Mapping[str, str | None]) -> PartitionSpec:
-    split: list[str | None] = [None if axis is None else rules.get(axis) for axis in info.axes]
-    ruled = [position for position, axis in enumerate(split) if axis is not None]
-    if info.kind == "embedding":
-        split = [axis if position in ruled[:1] else None for position, axis in enumerate(split)]
-    used = [axis for axis in split if axis is not None]
+def _spec(path: tuple, info: ParamInfo, rules: Rules) -> PartitionSpec:
+    split = [() if axis is None else _names(rules.get(axis)) for axis in info.axes]
+    used = [name for names in split for name in names]
     if len(set(used)) < len(used):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        raise ConfigError(f"rules = {dict(rules)!r}: two axes of {name} {info.axes} lie on one mesh axis")
-    return PartitionSpec(*split)
+        raise ConfigError(f"rules = {dict(rules)!r}: two axes of {path_name(path)} {info.axes} lie on one mesh axis")
+    if info.kind == "embedding" and used:
+        last = max(position for position, names in enumerate(split) if names)
+        split = [tuple(used) if position == last else () for position in range(len(split))]
+    return PartitionSpec(*(names[0] if len(names) == 1 else names or None for names in split))

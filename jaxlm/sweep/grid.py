@@ -60,9 +60,11 @@ class RateGrid:
         """Returns the stages of a study: three rates, extensions, further seeds, after which `then` is called."""
         first = {run.folder: run for name, arm in self.arms.items() for k in (-1, 0, 1)
                  for run in arm(self._rate(name, k), self.seeds[0])}  # arms may share a trunk
-        pushed = [Stage(title=f"grids, pushed {i + 1}", plan=self.pushed) for i in range(self.extensions)]
+        pushed = [Stage(title=f"grids, pushed {i + 1}", plan=self.pushed, bound=self._bound((i + 2,), self.seeds[:1]))
+                  for i in range(self.extensions)]
         return (Stage(title="three rates each", runs=tuple(first.values())), *pushed,
-                Stage(title=f"{len(self.seeds)} seeds at the best rate", plan=self.replicates, then=then))
+                Stage(title=f"{len(self.seeds)} seeds at the best rate", plan=self.replicates, then=then,
+                      bound=self._bound((0,), self.seeds[1:])))
 
     def scores(self, root: Path, name: str) -> dict[float, float]:
         """Returns the arm's score by rate, ascending, of the first seed's runs that are on record in `root`."""
@@ -113,6 +115,11 @@ class RateGrid:
         """Returns the runs of the other seeds at every arm's best rate."""
         best = {name: self.best(root, name) for name in self.arms}
         return tuple(run for name, arm in self.arms.items() for seed in self.seeds[1:] for run in arm(best[name], seed))
+
+    def _bound(self, points: tuple[int, ...], seeds: tuple[int, ...]) -> tuple[RunConfig, ...]:
+        """Every arm at these points of its grid: what runs cost depends on no rate."""
+        return tuple(run for name, arm in self.arms.items() for k in points for seed in seeds
+                     for run in arm(self._rate(name, k), seed))
 
     def _rate(self, name: str, k: int) -> float:
         middle = self.middle[name] if isinstance(self.middle, Mapping) else self.middle

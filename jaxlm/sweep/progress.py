@@ -48,6 +48,14 @@ class Display:
         self._bars.update(self._tasks[run], completed=step - first, text=text)
         self._bars.update(self._total, completed=self._share(), text=self._left())
 
+    def again(self, run: str, status: str, reason: str | None) -> None:
+        """A run stopped with `status` and will be started again."""
+        self._done[run] = 0.0
+        if run in self._tasks:
+            self._bars.remove_task(self._tasks.pop(run))
+        self._console.print(f"  {run}: {status}, {reason}; it is started again", style="yellow", markup=False,
+                            soft_wrap=True)
+
     def ended(self, run: str, status: str, loss: float | None, reason: str | None) -> None:
         """A run ended with `status`."""
         self._done[run] = 1.0

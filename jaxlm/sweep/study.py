@@ -1,10 +1,12 @@
 """A study: a question, the runs that answer it in stages, and what to do when a stage has ended."""
 
+import collections
 import dataclasses
 import functools
 import importlib.util
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from jaxlm.config import ConfigError
 from jaxlm.schedules import ScheduleConfig, as_array
 from jaxlm.train.config import RunConfig
 from jaxlm.train.start import check_prefix
+from scaling.record import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,16 @@ class Stage:
       then: called with the study's folder once all runs have ended; prints or writes what the
         stage yields. It may raise `scaling.InputError` where the runs do not allow an answer.
       plan: called with the study's folder when the stage begins; returns further runs, chosen by the
-        records of the stages before, always the same ones for the same records. They cannot be named in
-        `jaxlm train STUDY:RUN`.
+        records of the stages before, always the same ones for the same records. `jaxlm train STUDY:RUN` knows
+        them in the file that `jaxlm study --executor emit` writes only.
+      bound: runs of at least the cost of those that `plan` may return, for `jaxlm study --estimate` alone.
     """
 
     title: str
     runs: tuple[RunConfig, ...] = ()
     then: Callable[[Path], None] | None = None
     plan: Callable[[Path], tuple[RunConfig, ...]] | None = None
+    bound: tuple[RunConfig, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,12 @@ class Study:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
-        folders = [run.folder for run in self.runs]
-        twice = sorted({name for name in folders if folders.count(name) > 1})
-        config.require(not twice, "study runs", twice, "each run may stand in a study once")
-        by_folder = dict(zip(folders, self.runs))
+        by_folder = {run.folder: run for run in self.runs}
+        if len(by_folder) < len(self.runs):
+            counts = collections.Counter(run.folder for run in self.runs)
+            twice = sorted(name for name, count in counts.items() if count > 1)
+            raise ConfigError(f"study runs = {twice!r}: each run may stand in a study once")
+        _check_no_cycle(by_folder)
         for run in self.runs:
             if run.origin is not None:
                 field = "parent" if run.parent else "initial"
@@ -91,6 +98,19 @@ class Study:
         raise ConfigError(f"run {name!r}: not in study {self.name}{config.nearest(name, [r.name for r in self.runs])}")
 
 
+def _check_no_cycle(runs: Mapping[str, RunConfig]) -> None:
+    """Raises `ConfigError` where runs start from each other's checkpoints in a circle, so that none can start."""
+    sound: set[str] = set()
+    for name in runs:
+        path = []
+        while name in runs and name not in sound:
+            config.require(name not in path, "study runs", path,
+                           "each starts from a checkpoint of the next, the last from one of the first")
+            path.append(name)
+            name = runs[name].origin.run if runs[name].origin else ""
+        sound.update(path)
+
+
 def _check_kept(run: RunConfig, parent: RunConfig, field: str) -> None:
     """Raises `ConfigError` where the checkpoint that `run` starts from might be gone before it has read it."""
     step, checkpoint = run.origin.step, parent.checkpoint
@@ -107,10 +127,12 @@ def _rates(schedule: ScheduleConfig, updates: int) -> np.ndarray:
 
 
 def load_study(name: str) -> Study:
-    """Loads a study file, given by its path or by its name in ./experiments.
+    """Loads a study file, given by its path or by its name in ./experiments, or one that `save_study` wrote.
 
     Raises `ConfigError` where there is no such file or it defines no `study()`.
     """
+    if name.endswith(".json"):
+        return _saved_study(name)
     path = _study_path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -124,6 +146,28 @@ def load_study(name: str) -> Study:
     return module.study()
 
 
+def save_study(study: Study, path: files.AnyPath) -> None:
+    """Writes the runs of all stages as a JSON file, which stands for a study file wherever one is named.
+
+    It has the runs that stages have planned so far too, but no hooks.
+    """
+    content = {"name": study.name, "question": study.question, "runs": [config.to_dict(run) for run in study.runs]}
+    files.replace_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _saved_study(name: str) -> Study:
+    try:
+        content = json.loads(files.read_bytes(files.folder(name)))
+        runs = tuple(config.from_dict(RunConfig, run) for run in content["runs"])
+        return Study(name=content["name"], question=content["question"], stages=(Stage(title="all", runs=runs),))
+    except FileNotFoundError:
+        raise ConfigError(f"study {name!r}: no such file") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"study {name!r}: not a file that a study was saved to: {error!r}") from None
+
+
 def _study_path(name: str) -> Path:
     given = Path(name)
     if given.suffix == ".py":
@@ -134,5 +178,6 @@ def _study_path(name: str) -> Path:
     for folder in (here, shipped):
         if (folder / f"{name}.py").is_file():
             return folder / f"{name}.py"
-    known = sorted({p.stem for folder in (here, shipped) for p in folder.glob("*.py") if "\ndef study(" in p.read_text()})
+    known = sorted({p.stem for folder in (here, shipped) for p in folder.glob("*.py")
+                    if "\ndef study(" in p.read_text()})
     raise ConfigError(f"study {name!r}: no file {here / name}.py{config.nearest(name, known) if known else ''}")

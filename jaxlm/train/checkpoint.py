@@ -6,9 +6,10 @@ short, but returns wrong numbers without a word where a byte of a data file has 
 """
 
 import contextlib
+import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.config import ConfigError
-from jaxlm.train import keep
+from jaxlm.train import agreement, hosts, keep
 from jaxlm.train.config import CheckpointConfig
 from jaxlm.train.state import TrainState
 
@@ -51,12 +52,17 @@ def open_checkpoints(folder: Any, config: CheckpointConfig) -> Iterator[Any]:
         preservation_policy=keep.policy(config), cleanup_tmp_directories=True, **best)
     with _one_line(f"checkpoints in {folder}"):
         manager = ocp.CheckpointManager(folder, options=options)
+    to_close = True
     try:
         yield manager
+    except BaseException:
+        to_close = hosts.team() is None  # else closing may wait for a host that is gone
+        raise
     finally:
-        with _one_line(f"checkpoints in {folder}"):
-            manager.wait_until_finished()
-            manager.close()
+        if to_close:
+            with _one_line(f"checkpoints in {folder}"):
+                manager.wait_until_finished()
+                manager.close()
 
 
 def save(manager: Any, step: int, state: TrainState, *, heldout_loss: float | None = None) -> None:
@@ -96,24 +102,36 @@ def restore(folder: Any, step: int, target: TrainState) -> TrainState:
     Raises `CheckpointError` where it cannot be read or its values have changed since they were saved,
     `ConfigError` where its arrays are of another model.
     """
+    what, tree, failed = f"checkpoint {step} in {folder.parent.name} is damaged", {}, None
+    try:
+        with _one_line(what):
+            tree = _read(folder, step, target)
+    except CheckpointError as error:
+        failed = str(error)
+    # Each host reads its own part, and all must go on from the same state.
+    if failures := [each for each in agreement.exchange("restored", failed) if each]:
+        raise CheckpointError(failures[0])
+    checksum = tree.pop("checksum", None)
+    state = TrainState(**tree)
+    if checksum is not None and not np.array_equal(checksum, found := _checksum(state)):
+        names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+        wrong = np.flatnonzero(np.asarray(checksum) != np.asarray(found))
+        raise CheckpointError(f"{what}: other values than were saved in {', '.join(names[i] for i in wrong)}")
+    return state
+
+
+def _read(folder: Any, step: int, target: TrainState) -> dict[str, Any]:
+    """Returns the tree of a checkpoint, placed like `target`, with its checksum where it has one."""
     import orbax.checkpoint as ocp
 
-    with _one_line(f"checkpoint {step} in {folder.parent.name} is damaged"):
-        with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-            saved = _saved_tree(folder / str(step) / "default")
-            _check_same_model(saved, target, f"checkpoint {folder.parent.name}/{step}")
-            wanted = target._asdict()
-            if "checksum" in saved:
-                shape = jax.eval_shape(_checksum, target)
-                wanted["checksum"] = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=target.step.sharding)
-            tree = manager.restore(step, args=ocp.args.StandardRestore(wanted))
-        checksum = tree.pop("checksum", None)
-        state = TrainState(**tree)
-        if checksum is not None and not np.array_equal(checksum, _checksum(state)):
-            names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-            wrong = np.flatnonzero(np.asarray(checksum) != np.asarray(_checksum(state)))
-            raise ValueError(f"other values than were saved in {', '.join(names[i] for i in wrong)}")
-    return state
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        saved = _saved_tree(folder / str(step) / "default")
+        _check_same_model(saved, target, f"checkpoint {folder.parent.name}/{step}")
+        wanted = target._asdict()
+        if "checksum" in saved:
+            shape = (len(jax.tree.leaves(target)),)
+            wanted["checksum"] = jax.ShapeDtypeStruct(shape, jnp.uint32, sharding=target.step.sharding)
+        return manager.restore(step, args=ocp.args.StandardRestore(wanted))
 
 
 def restore_newest(folder: Any, target: TrainState) -> tuple[TrainState | None, dict[int, str]]:
@@ -140,19 +158,38 @@ def params_digest(params: Any) -> str:
     """Returns the SHA-256 over paths, shapes, dtypes and bytes of all parameters."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.asarray(jax.device_get(leaf))
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
+        for piece in _pieces(leaf):
+            digest.update(piece.tobytes())
     return digest.hexdigest()
 
 
-@jax.jit
-def _checksum(state: TrainState) -> jax.Array:
-    """Returns uint32 [arrays]: per array the sum of its bits times an odd number for each place, modulo 2^32.
+def _pieces(array: jax.Array) -> Iterator[np.ndarray]:
+    """Yields the values in order; where several hosts hold them, a layer of a stack at a time is sent to all."""
+    from jax.experimental import multihost_utils
 
-    A sum of whole numbers has no order, so it is the same on every mesh; one changed bit always shows.
+    if getattr(array, "is_fully_addressable", True):
+        yield np.asarray(jax.device_get(array))
+    else:
+        for piece in (array[i] for i in range(len(array))) if array.ndim > 2 else (array,):
+            yield np.asarray(multihost_utils.process_allgather(piece, tiled=True))
+
+
+def _checksum(state: TrainState) -> jax.Array:
+    """Returns uint32 [arrays], whole on every device: per array the sum of its bits times odd numbers modulo 2^32.
+
+    Each place has a number of its own. A sum of whole numbers has no order, so it is the same on every mesh;
+    one changed bit always shows.
     """
-    return jnp.stack([_array_checksum(leaf) for leaf in jax.tree.leaves(state)])
+    return _compiled_checksum(state.step.sharding)(state)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_checksum(whole: jax.sharding.Sharding) -> Callable[[TrainState], jax.Array]:
+    def checksum(state: TrainState) -> jax.Array:
+        return jnp.stack([_array_checksum(leaf) for leaf in jax.tree.leaves(state)])
+
+    return jax.jit(checksum, out_shardings=whole)
 
 
 def _array_checksum(array: jax.Array) -> jax.Array:

@@ -11,22 +11,23 @@ from typing import Any
 import jax
 
 # Two attempts that agree in these give the same bits (design: jaxlib, processor, devices, threads).
-EXACT = ("jaxlib", "processor", "platform", "devices", "cpu_threads", "mesh")
+EXACT = ("jaxlib", "processor", "platform", "devices", "hosts", "cpu_threads", "mesh")
+PACKAGES = ("jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "grain", "tensorstore", "numpy")
 
 
 def conditions(mesh: tuple[int, ...]) -> dict[str, Any]:
     """Returns versions, source revision, host and the conditions of exactness of this process."""
-    packages = ("jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "grain", "tensorstore", "numpy")
-    versions = {name: metadata.version(name) for name in packages}
+    found = versions()
     return {
-        "versions": {"python": platform.python_version(), **versions},
-        "revision": _source_digest(),
+        "versions": found,
+        "revision": source_revision(),
         "host": platform.node(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "jaxlib": versions["jaxlib"],
+        "jaxlib": found["jaxlib"],
         "processor": _processor(),
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
+        "hosts": jax.process_count(),
         "cpu_threads": cpu_threads(),
         "mesh": list(mesh),
     }
@@ -34,7 +35,19 @@ def conditions(mesh: tuple[int, ...]) -> dict[str, Any]:
 
 def differing(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Returns one line for each condition of exactness in which two attempts differ."""
+    # Records from before there were several hosts name none.
+    earlier, now = ({"hosts": 1, **each, "mesh": _five_axes(each.get("mesh"))} for each in (earlier, now))
     return [f"{key}: {earlier.get(key)} before, {now[key]} now" for key in EXACT if earlier.get(key) != now[key]]
+
+
+def _five_axes(mesh: list[int] | None) -> list[int] | None:
+    """A recorded mesh; until there were replicas and split sequences it was [data, fsdp, tensor]."""
+    return [1, *mesh, 1] if mesh and len(mesh) == 3 else mesh
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that a run is made with."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def cpu_threads() -> int:
@@ -53,8 +66,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _source_digest() -> str:
-    # Of the files that run, so that it needs no version control and sees uncommitted changes.
+def source_revision() -> str:
+    """Returns the SHA-256 of the source files that run: it needs no version control and sees uncommitted changes."""
     top = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for package in ("jaxlm", "scaling"):

@@ -1,6 +1,7 @@
 """The configuration of one run."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 from jaxlm import config
@@ -181,17 +182,20 @@ class RunConfig:
         require(self.batch % self.accumulation == 0, "batch", self.batch,
                 f"must be divisible by accumulation = {self.accumulation}")
         shards = self.mesh.batch_shards
+        divisible = f"must be divisible by mesh.replica * mesh.data * mesh.fsdp = {shards}"
         require(self.microbatch % shards == 0, "batch", self.batch,
-                f"each of the {self.accumulation} micro-batches must be divisible by mesh.data * mesh.fsdp = {shards}")
+                f"each of the {self.accumulation} micro-batches {divisible}")
         require(self.evaluation.sequences % shards == 0, "evaluation.sequences", self.evaluation.sequences,
-                f"must be divisible by mesh.data * mesh.fsdp = {shards}")
+                divisible)
         if self.diagnostics.every and self.accumulation == 1:
             require(self.diagnostics.sequences <= self.batch, "diagnostics.sequences", self.diagnostics.sequences,
                     f"must not exceed batch = {self.batch}")
             require(self.diagnostics.sequences % shards == 0, "diagnostics.sequences", self.diagnostics.sequences,
-                    f"must be divisible by mesh.data * mesh.fsdp = {shards}")
+                    divisible)
         require(self.data.sequence <= self.model.sequence, "data.sequence", self.data.sequence,
                 f"must not exceed model.sequence = {self.model.sequence}")
+        require(self.data.sequence % self.mesh.sequence == 0, "data.sequence", self.data.sequence,
+                f"must be divisible by mesh.sequence = {self.mesh.sequence}")
         require(all(0 < step <= self.updates for step in self.checkpoint.keep), "checkpoint.keep",
                 self.checkpoint.keep, f"each step must lie in 1..updates = {self.updates}")
         saves, evaluates = self.checkpoint.every, self.evaluation.every
@@ -246,7 +250,7 @@ class RunConfig:
             data["schedule"] = {"kind": FromArray.kind, "sha256": load_array(self.schedule.path).sha256}
         return data
 
-    @property
+    @functools.cached_property  # a study of a thousand runs asks for it thousands of times
     def folder(self) -> str:
         """The run's folder name: readable, with a hash of its identity."""
         return f"{self.name}-{config.config_hash(self.identity)}"

@@ -4,6 +4,7 @@ Everything that touches the host while a run trains stands here: files, clock, s
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlm import config as configs
 from jaxlm import schedules
+from jaxlm.train import agreement, hosts, start
 from jaxlm.train import checkpoint as checkpoints
-from jaxlm.train import start
+from jaxlm.train.batches import diagnosed_batches, heldout_batches, training_batches
 from jaxlm.train.conditions import conditions, differing
 from jaxlm.train.config import RunConfig
 from jaxlm.train.mirrors import check_mirrors, open_mirrors
@@ -65,37 +67,58 @@ def train(
                     f"must lie in 1..updates = {config.updates}")
     check_mirrors(mirrors)
     root = open_folder(root)
-    job = start.prepare(config, root, data_root, root if checkpoint_root is None else checkpoint_root)
-    with record.run_lock(job.folder, wait=wait) as hold:
-        done = start.ended(job)
+    job = start.prepare(config, root, data_root, root if checkpoint_root is None else checkpoint_root, stop_at=stop_at)
+    # Host 0 alone holds and writes the record; the others hear from it what they would have read there.
+    with record.run_lock(job.folder, wait=wait) if hosts.is_first() else contextlib.nullcontext() as hold:
+        done = _shared_outcome("ended", lambda: start.ended(job))
         if done is not None:
             return done
-        record.create(job.folder, start.identity(config, job.dataset, study, evaluated=job.evaluated), job.rates,
-                      schedules.provenance(config.schedule, config.updates))
+        if hold is not None:
+            record.create(job.folder, start.identity(config, job.dataset, study, evaluated=job.evaluated), job.rates,
+                          schedules.provenance(config.schedule, config.updates))
         status, mirrored = "failed", None
         try:
-            state, writer = _start_attempt(job, hold=hold, mirrors=mirrors, report=report)
-            mirrored = writer.mirrors
-            outcome = _finish_attempt(job, state, writer, stop=stop, stop_at=stop_at or config.updates)
+            with agreement.losing(), hosts.last_words(lambda reason: _record_end(job, hold, "preempted", reason)):
+                state, writer = _start_attempt(job, hold=hold, mirrors=mirrors, report=report)
+                mirrored = writer.mirrors
+                outcome = _finish_attempt(job, state, writer, stop=stop, stop_at=stop_at or config.updates)
             status = outcome.status
             return outcome
         except record.LeaseLost:
             raise  # the record is another process's now
         except BaseException as error:
-            status = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
-            with contextlib.suppress(OSError):  # a full disk, say, which is what `error` tells
-                record.set_status(job.folder, status, reason=f"{type(error).__name__}: {error}".splitlines()[0])
+            preempted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == hosts.PREEMPTED
+            status = "preempted" if preempted else "failed"
+            _record_end(job, hold, status, f"{type(error).__name__}: {error}")
             raise
         finally:
             if mirrored:
                 mirrored.close(status)
 
 
+def _shared_outcome(topic: str, make: Callable[[], Outcome | None]) -> Outcome | None:
+    """Returns what `make` returns on host 0, on all hosts."""
+    def fields() -> dict[str, Any] | None:
+        outcome = make()
+        return outcome and dataclasses.asdict(outcome)
+
+    found = agreement.from_first(topic, fields)
+    return found and Outcome(**found)
+
+
+def _record_end(job: Job, hold: record.Hold | None, status: str, reason: str) -> None:
+    """Records how a run stands that did not end well, on the host that writes."""
+    if hold is not None:
+        with contextlib.suppress(OSError):  # a full disk, say, which may be the reason
+            record.set_status(job.folder, status, reason=reason.splitlines()[0])
+
+
 def _start_attempt(
-    job: Job, *, hold: record.Hold, mirrors: Sequence[str], report: Callable[[Progress], None]
+    job: Job, *, hold: record.Hold | None, mirrors: Sequence[str], report: Callable[[Progress], None]
 ) -> tuple[TrainState, RowWriter]:
     """Restores or makes the state, records the start and tells what a person should know of it."""
     config, folder = job.config, job.folder
+    start.check_shared(job.checkpoints)
     state, damaged = start.starting_state(job)
     measured = conditions(config.mesh.shape) | {"first_step": int(state.step)}
     if damaged:
@@ -104,11 +127,16 @@ def _start_attempt(
     def tell(note: str) -> None:
         report(Progress(step=measured["first_step"], updates=config.updates, loss=None, note=note))
 
-    for note in _notes(job, measured):
-        tell(note)
-    attempt = record.start_attempt(folder, measured)
-    for step in damaged:  # once their loss is on record; a save of the same step needs the place
-        checkpoints.set_aside(job.checkpoints, step)
+    def begin() -> int:
+        for note in _notes(job, measured):
+            tell(note)
+        attempt = record.start_attempt(folder, measured)
+        for step in damaged:  # once their loss is on record; a save of the same step needs the place
+            checkpoints.set_aside(job.checkpoints, step)
+        return attempt
+
+    attempt = agreement.from_first("attempt", begin)
+    mirrors = mirrors if hold is not None else ()
     return state, RowWriter(config=config, folder=folder, attempt=attempt, rates=job.rates, report=report, hold=hold,
                             mirrors=open_mirrors(mirrors, folder, config.identity, attempt, warn=tell))
 
@@ -123,21 +151,33 @@ def _finish_attempt(
             state, step, stopped = _drive(job, state, writer=writer, manager=manager, stop=stop, stop_at=stop_at)
         except Diverged as reason:
             writer.flush()
-            record.set_status(folder, "diverged", reason=str(reason))
-            return Outcome(status="diverged", step=writer.next_step, reason=str(reason))
+            outcome = Outcome(status="diverged", step=writer.next_step, reason=str(reason))
+            return _shared_outcome("outcome", lambda: _recorded(folder, outcome))
         writer.flush()  # metrics up to step k are durable before checkpoint k
         checkpoints.save(manager, step, state, heldout_loss=writer.evaluated.get(step))
         checkpoints.finish(manager)
-    writer.hold.check()
+    if writer.hold is not None:
+        writer.hold.check()
     if step < config.updates:
-        reason = stopped or f"stopped at update {step} as asked"
-        record.set_status(folder, "preempted", reason=reason)
-        return Outcome(status="preempted", step=step, reason=reason)
-    loss = float(record.read(folder).metrics["heldout_loss"][-1])
-    record.set_status(folder, "finished", result={
-        "updates": step, "tokens": step * config.tokens_per_update, "heldout_loss": loss,
-        "params_digest": checkpoints.params_digest(state.params)})
-    return Outcome(status="finished", step=step, heldout_loss=loss)
+        outcome = Outcome(status="preempted", step=step, reason=stopped or f"stopped at update {step} as asked")
+        return _shared_outcome("outcome", lambda: _recorded(folder, outcome))
+    digest = checkpoints.params_digest(state.params)  # all hosts have parts of them
+    return _shared_outcome("outcome", lambda: _finished(job, digest))
+
+
+def _recorded(folder: Any, outcome: Outcome) -> Outcome:
+    record.set_status(folder, outcome.status, reason=outcome.reason)
+    return outcome
+
+
+def _finished(job: Job, params_digest: str) -> Outcome:
+    """Records the result of a run that has made all its updates."""
+    updates = job.config.updates
+    loss = float(record.read(job.folder).metrics["heldout_loss"][-1])
+    record.set_status(job.folder, "finished", result={
+        "updates": updates, "tokens": updates * job.config.tokens_per_update, "heldout_loss": loss,
+        "params_digest": params_digest})
+    return Outcome(status="finished", step=updates, heldout_loss=loss)
 
 
 def _notes(job: Job, measured: dict[str, Any]) -> list[str]:
@@ -162,9 +202,9 @@ def _drive(
     # On the mesh like the flag that each call returns: a host value would compile the step a second time.
     healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
     seed, weight_decay = np.uint32(config.seed), np.float32(config.optimizer.weight_decay)
-    while step < stop_at and not (stopped := stop()):
+    while step < stop_at and not (stopped := agreement.agreed_stop(stop())):
         count = min(config.chunk, _next_event(config, step) - step, stop_at - step)
-        batches = _batches(config, dataset, step, count)
+        batches = training_batches(config, dataset, compiled.mesh, step=step, count=count)
         lrs = np.zeros(config.chunk, np.float32)
         lrs[:count] = writer.rates[step:step + count]
         started = time.perf_counter()
@@ -179,11 +219,13 @@ def _drive(
             pending = None
             kept = step in config.checkpoint.keep
             if _is_due(step, config.evaluation.every) or kept or step == config.updates:
-                heldout = heldout or [_heldout_batches(config, each) for each in (dataset, *job.evaluated)]
+                heldout = heldout or [heldout_batches(config, each, compiled.mesh)
+                                      for each in (dataset, *job.evaluated)]
                 evaluated = config.optimizer.eval_params(state.opt_state, state.params)
                 writer.heldout(*(float(compiled.heldout_loss(evaluated, batches)) for batches in heldout))
             if _is_due(step, config.diagnostics.every):
-                writer.diagnose(compiled.diagnose(state.params, *_diagnosed(config, dataset, step), np.int32(step), seed))
+                batches = diagnosed_batches(config, dataset, compiled.mesh, step=step)
+                writer.diagnose(compiled.diagnose(state.params, *batches, np.int32(step), seed))
             if (_is_due(step, config.checkpoint.every) or kept) and step < config.updates:
                 writer.flush()
                 checkpoints.save(manager, step, state, heldout_loss=writer.evaluated.get(step))
@@ -202,28 +244,3 @@ def _next_event(config: RunConfig, step: int) -> int:
     intervals = (config.evaluation.every, config.diagnostics.every, config.checkpoint.every)
     events += [(step // every + 1) * every for every in intervals if every]
     return min(events)
-
-
-def _batches(config: RunConfig, dataset: Any, step: int, count: int) -> np.ndarray:
-    """Batches step..step+count-1 as [K, A, B, T + 1], K = config.chunk, the rest zeros."""
-    shape = (config.chunk, config.accumulation, config.microbatch, config.data.sequence + 1)
-    batches = np.zeros(shape, np.int32)
-    for i in range(count):
-        batches[i] = dataset.batch(step + i, config.batch).reshape(shape[1:])
-    return batches
-
-
-def _diagnosed(config: RunConfig, dataset: Any, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The first micro-batch of batch `step` [B, T + 1], and sequences of it [C, P, T + 1], P data shards."""
-    batch = dataset.batch(step, config.batch)
-    count = 0 if config.accumulation > 1 else config.diagnostics.sequences
-    sequences = batch[:count].reshape(-1, config.mesh.batch_shards, batch.shape[1]) if count else None
-    return batch[:config.microbatch], sequences
-
-
-def _heldout_batches(config: RunConfig, dataset: Any) -> np.ndarray:
-    """The fixed held-out sequences as [M, B, T + 1] with B the largest divisor up to the micro-batch."""
-    sequences = dataset.heldout(config.evaluation.sequences)
-    shards = config.mesh.batch_shards
-    size = max(b for b in range(shards, max(config.microbatch, shards) + 1, shards) if len(sequences) % b == 0)
-    return sequences.reshape(-1, size, sequences.shape[1])

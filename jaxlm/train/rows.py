@@ -53,14 +53,17 @@ class Diverged(Exception):
 
 @dataclasses.dataclass(kw_only=True)
 class RowWriter:
-    """Turns fetched metrics into record rows; rows wait in memory until `flush`."""
+    """Turns fetched metrics into record rows; rows wait in memory until `flush`.
+
+    `attempt` and `hold` are None on a host that writes no record.
+    """
 
     config: RunConfig
     folder: Path
-    attempt: int
+    attempt: int | None
     rates: np.ndarray
     report: Callable[[Progress], None]
-    hold: record.Hold
+    hold: record.Hold | None
     mirrors: Mirrors
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     diagnostics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -109,6 +112,9 @@ class RowWriter:
 
     def flush(self) -> None:
         """Writes the waiting rows as a segment of each kind, if the run is still this process's."""
+        if self.hold is None:
+            self.rows, self.diagnostics = [], []
+            return
         self.hold.check()
         found = {row["step"]: row for row in self.diagnostics}
         if self.diagnostics:

@@ -1,6 +1,7 @@
 """What comes before the first update: checks, the identity of the record, and the state to start from."""
 
 import dataclasses
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from jaxlm import config as configs
 from jaxlm import data, model, schedules
 from jaxlm.optim import OptimizerConfig
+from jaxlm.train import agreement, hosts, preflight
 from jaxlm.train import checkpoint as checkpoints
 from jaxlm.train.config import RunConfig
+from jaxlm.train.hosts import HostsError
 from jaxlm.train.state import TrainState, abstract_state, init_state, run_optimizer, start_from
 from jaxlm.train.step import CompiledStep, StepConfig, make_step
 from scaling import record
@@ -58,8 +61,13 @@ class Job:
     rates: np.ndarray
 
 
-def prepare(config: RunConfig, root: Path, data_root: Path, checkpoint_root: Any) -> Job:
-    """Checks corpus, parent, mesh and the place of checkpoints; raises `ConfigError` before anything is written."""
+def prepare(
+    config: RunConfig, root: Path, data_root: Path, checkpoint_root: Any, *, stop_at: int | None = None
+) -> Job:
+    """Checks corpus, parent, mesh, the place of checkpoints, and that all hosts agree in what they will do.
+
+    Raises `ConfigError` before anything is written, `HostsError` where hosts differ.
+    """
     own = checkpoints.checkpoint_folder(checkpoint_root, config.folder)
     dataset = data.open_dataset(config.data, data_root)
     evaluated = tuple(data.open_dataset(dataclasses.replace(config.data, sources=(source,), weights=None), data_root)
@@ -69,8 +77,11 @@ def prepare(config: RunConfig, root: Path, data_root: Path, checkpoint_root: Any
     rates = schedules.as_array(config.schedule.build(config.updates), config.updates)
     parent = (_check_initial(config, root) if config.initial
               else _check_parent(config, root, dataset.digest, rates=rates))
+    preflight.preflight(config, (dataset, *evaluated), stop_at=stop_at)
+    compiled = make_step(step_config(config))
+    preflight.check_devices(compiled.mesh)
     return Job(
-        config=config, dataset=dataset, evaluated=evaluated, compiled=make_step(step_config(config)),
+        config=config, dataset=dataset, evaluated=evaluated, compiled=compiled,
         folder=root / config.folder, checkpoints=own, parent=parent,
         parent_checkpoints=parent and checkpoints.checkpoint_folder(checkpoint_root, parent.name),
         rates=rates)
@@ -119,6 +130,27 @@ def ended(job: Job) -> Outcome | None:
     if run.state == "diverged":
         return Outcome(status="diverged", step=int(run.metrics["step"][-1]) + 1, reason=run.status["reason"])
     return None
+
+
+def check_shared(folder: Any) -> None:
+    """Raises `HostsError` on all hosts unless they see the same checkpoints in the run's folder of them."""
+    token, mark = uuid.uuid4().hex, folder.parent / "hosts"
+
+    def write() -> str:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(token)
+        return token
+
+    if hosts.team() is None:
+        return
+    token = agreement.from_first("token", write)
+    shared = agreement.exchange("shared", mark.exists() and mark.read_text() == token)
+    if hosts.is_first():
+        mark.unlink()
+    if not all(shared):
+        hosts.end_together()
+        raise HostsError(f"host {shared.index(False)} does not see the checkpoints of host 0 in {folder}; "
+                         "--out or --checkpoints must be a folder that all hosts share")
 
 
 def starting_state(job: Job) -> tuple[TrainState, dict[int, str]]:

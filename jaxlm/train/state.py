@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxlm import model, params
+from jaxlm.config import require
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, make_optimizer
 from jaxlm.parallel import RULES
@@ -33,9 +34,14 @@ def run_optimizer(
 def state_shardings(model_config: ModelConfig, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """Returns the tree of shardings of the state; optimizer state lies where its parameter lies.
 
-    Raises `ConfigError` where a mesh axis does not divide the axis of a parameter that it splits.
+    Raises `ConfigError` where a mesh axis does not divide what it splits: heads, feed-forward width, vocabulary,
+    or an axis of a parameter.
     """
-    infos = model.param_infos(model_config)
+    infos, tensor = model.param_infos(model_config), mesh.shape["tensor"]
+    lengths = {"heads": model_config.heads, "kv_heads": model_config.kv_groups, "ff": model_config.ff_width,
+               "vocabulary": model_config.vocabulary}
+    for field, length in lengths.items():
+        require(length % tensor == 0, "mesh.tensor", tensor, f"must divide model.{field} = {length}")
     specs = params.partition_specs(infos, RULES)
     params.check_divides(infos, specs, mesh)
     shapes = jax.tree.map(lambda info: jax.ShapeDtypeStruct(info.shape, jnp.float32), infos)

@@ -7,7 +7,7 @@ is cut into calls, stopped or branched cannot change a bit of the result.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxlm import losses, model
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, set_rates
-from jaxlm.parallel import MeshConfig, batch_spec, make_mesh
+from jaxlm.parallel import ACTIVATIONS, RULES, MeshConfig, batch_spec, make_mesh
+from jaxlm.params import partition_specs
+from jaxlm.params.activations import constrain, constrain_like, on_mesh, rows
 from jaxlm.train.diagnostics import StateDiagnostics, StepDiagnostics, block_rms, sequence_grad_sq, squared_norm
 from jaxlm.train.state import TrainState, run_optimizer, state_shardings
 
@@ -68,7 +70,7 @@ def loss_fn(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns (cross-entropy plus z-loss, cross-entropy) of sequences of S = T + 1 tokens."""
     logits = model.apply(config.model, params, batch_BxS[:, :-1], dropout_key=dropout_key)
-    loss, z_term = losses.cross_entropy(logits, batch_BxS[:, 1:].reshape(-1), z_loss=config.z_loss)
+    loss, z_term = losses.cross_entropy(logits, rows(batch_BxS[:, 1:]), z_loss=config.z_loss)
     return loss + z_term, loss
 
 
@@ -94,11 +96,12 @@ def update(
       tx: the optimizer chain.
     """
     step_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), state.step)
+    specs = partition_specs(model.param_infos(config.model), RULES)
 
     def microbatch(index: jax.Array, batch_BxS: jax.Array) -> tuple[jax.Array, Any]:
         dropout_key = jax.random.fold_in(step_key, index) if config.model.dropout > 0 else None
         (_, loss), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch_BxS, dropout_key, config)
-        return loss, grads
+        return loss, constrain_like(grads, specs)
 
     if config.accumulation == 1:
         loss, grads = microbatch(jnp.int32(0), batch_AxBxS[0])
@@ -224,26 +227,35 @@ class CompiledStep(NamedTuple):
     diagnose: Callable[..., StateDiagnostics]
 
 
+def make_step(config: StepConfig, devices: Sequence[jax.Device] | None = None) -> CompiledStep:
+    """Returns the jitted step for `config`; the state that goes in is donated.
+
+    `devices` may be those of a compiler's topology description, to compile for what is not here; None for those of
+    this process group. Raises `ConfigError` where they are too few or the mesh does not divide the model.
+    """
+    return _make_step(config, None if devices is None else tuple(devices))
+
+
 @functools.lru_cache(maxsize=8)
-def make_step(config: StepConfig) -> CompiledStep:
-    """Returns the jitted step for `config`; the state that goes in is donated."""
-    mesh = make_mesh(config.mesh)
+def _make_step(config: StepConfig, devices: tuple[jax.Device, ...] | None) -> CompiledStep:
+    mesh = make_mesh(config.mesh, devices)
+    placed = functools.partial(on_mesh, mesh=mesh, rules=ACTIVATIONS)
     tx = run_optimizer(config.model, config.optimizer, config.clip_norm)
     shardings = state_shardings(config.model, tx, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     chunk = jax.jit(
-        functools.partial(run_chunk, config=config, tx=tx),
+        placed(functools.partial(run_chunk, config=config, tx=tx)),
         in_shardings=(shardings, whole, NamedSharding(mesh, batch_spec(2)), whole, whole, whole, whole),
         out_shardings=(shardings, whole, whole, whole),
         donate_argnums=0,
     )
     evaluate = jax.jit(
-        functools.partial(heldout_loss, config=config),
+        placed(functools.partial(heldout_loss, config=config)),
         in_shardings=(shardings.params, NamedSharding(mesh, batch_spec(1))),
         out_shardings=whole,
     )
     observe = jax.jit(
-        functools.partial(diagnose, config=config),
+        placed(functools.partial(diagnose, config=config)),
         in_shardings=(shardings.params, NamedSharding(mesh, batch_spec()), NamedSharding(mesh, batch_spec(1)),
                       whole, whole),
         out_shardings=whole,

@@ -73,7 +73,8 @@ ATTEMPT = (
     _measured("host", (str,), "-", "host name"),
     _measured("jaxlib", (str,), "-", "jaxlib version"),
     _measured("processor", (str,), "-", "processor or accelerator type"),
-    _measured("devices", (int,), "devices", "device count"),
+    _measured("devices", (int,), "devices", "device count, over all hosts"),
+    _measured("hosts", (int,), "hosts", "host count; absent means one"),
     _measured("cpu_threads", (int,), "threads", "CPU threads that the process may use"),
 )
 

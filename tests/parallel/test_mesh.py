@@ -1,19 +1,24 @@
-"""The mesh of a run and the placement of its batches; eight fake devices are in train/test_sharded.py."""
+"""The mesh of a run and the placement of batches and activations; eight forced devices are in train/test_sharded.py."""
+
+import types
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from jaxlm.config import ConfigError
-from jaxlm.parallel import RULES, MeshConfig, batch_spec, make_mesh
+from jaxlm.parallel import ACTIVATIONS, AXES, RULES, MeshConfig, batch_spec, make_mesh
+from jaxlm.params import activations
 
 
 def test_shape_and_batch_shards():
-    mesh = MeshConfig(data=2, fsdp=3, tensor=5)
-    assert (mesh.shape, mesh.batch_shards) == ((2, 3, 5), 6)
+    mesh = MeshConfig(replica=7, data=2, fsdp=3, tensor=5, sequence=11)
+    assert (mesh.shape, mesh.batch_shards) == ((7, 2, 3, 5, 11), 42)
 
 
-@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("axis", AXES)
 def test_an_axis_without_devices_is_refused(axis):
     with pytest.raises(ConfigError, match=f"^mesh.{axis} = 0: must be at least 1$"):
         MeshConfig(**{axis: 0})
@@ -21,21 +26,66 @@ def test_an_axis_without_devices_is_refused(axis):
 
 def test_default_mesh_is_one_device_with_auto_axes():
     mesh = make_mesh(MeshConfig())
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert dict(mesh.shape) == dict.fromkeys(AXES, 1)
     assert mesh.devices.flatten().tolist() == jax.devices()[:1]
-    assert mesh.axis_types == (AxisType.Auto,) * 3
+    assert mesh.axis_types == (AxisType.Auto,) * 5
 
 
 def test_too_few_devices_are_named():
-    with pytest.raises(ConfigError, match=rf"^mesh = \(64, 2, 1\): needs 128 devices, {jax.device_count()} are here$"):
+    with pytest.raises(ConfigError) as error:
         make_mesh(MeshConfig(data=64, fsdp=2))
+    assert str(error.value) == f"mesh = (1, 64, 2, 1, 1): needs 128 devices, {jax.device_count()} are here"
 
 
-@pytest.mark.parametrize(("leading", "spec"), [
-    (0, PartitionSpec(("data", "fsdp"))), (2, PartitionSpec(None, None, ("data", "fsdp")))])
-def test_batches_are_split_over_data_and_fsdp(leading, spec):
-    assert batch_spec(leading) == spec
+def fake_devices(slices, each):
+    """Stand-ins for the devices of several slices, as `mesh_utils` reads them."""
+    return [types.SimpleNamespace(id=each * index + i, slice_index=index, process_index=index, platform="cpu",
+                                  device_kind="cpu") for index in range(slices) for i in range(each)]
+
+
+def test_replicas_must_fill_the_slices():
+    with pytest.raises(ConfigError) as error:
+        make_mesh(MeshConfig(fsdp=8), fake_devices(slices=2, each=4))
+    assert str(error.value) == "mesh.replica = 1: must be a multiple of the 2 slices that the devices lie on"
+
+
+def test_each_slice_holds_whole_replicas(monkeypatch):
+    monkeypatch.setattr("jaxlm.parallel.mesh.Mesh", lambda arranged, *_, **__: arranged)
+    arranged = make_mesh(MeshConfig(replica=4, fsdp=2), fake_devices(slices=2, each=4))
+    slices = np.vectorize(lambda device: device.slice_index)(arranged).reshape(4, 2)
+    assert slices.tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("leading", [0, 2])
+def test_batches_are_split_over_replica_data_and_fsdp(leading):
+    assert batch_spec(leading) == PartitionSpec(*(None,) * leading, ("replica", "data", "fsdp"))
 
 
 def test_rules_name_axes_of_the_mesh():
-    assert set(RULES.values()) <= set(make_mesh(MeshConfig()).axis_names)
+    named = {axis for rules in (RULES, ACTIVATIONS) for axes in rules.values() for axis in axes}
+    assert named == set(AXES)
+
+
+# Activations.
+
+def traced(fn, mesh, *shapes):
+    return str(jax.make_jaxpr(fn if mesh is None else activations.on_mesh(fn, mesh, ACTIVATIONS))(
+        *(jnp.zeros(shape) for shape in shapes)))
+
+
+def test_one_device_and_no_mesh_add_nothing_to_the_program():
+    fn = lambda x: activations.constrain_rows(activations.rows(x))  # noqa: E731
+    assert activations.on_mesh(fn, make_mesh(MeshConfig()), ACTIVATIONS) is fn
+    assert "sharding_constraint" not in traced(fn, None, (4, 8, 2))
+
+
+@pytest.mark.parametrize(("lengths", "shape", "axes", "spec"), [
+    ({"fsdp": 2}, (32, 2), ("batch", None), (("replica", "data", "fsdp"), None)),
+    ({"sequence": 4}, (4, 8, 2), ("batch", "time", None), (("replica", "data", "fsdp"), ("sequence",), None)),
+    ({"tensor": 2}, (32, 6), ("batch", "ff"), (("replica", "data", "fsdp"), ("tensor",))),
+    # What the devices do not divide is the compiler's to place: one sequence, taken alone.
+    ({"data": 2, "sequence": 4}, (1, 8), ("batch", "time"), (PartitionSpec.UNCONSTRAINED, ("sequence",))),
+])
+def test_activations_are_split_by_their_axes(lengths, shape, axes, spec):
+    place = activations.Place(AbstractMesh(MeshConfig(**lengths).shape, AXES), ACTIVATIONS)
+    assert place.spec(shape, axes) == PartitionSpec(*spec)

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jaxlm.config import ConfigError
-from jaxlm.params import ParamInfo, partition_specs, spec_like, state_shardings
+from jaxlm.params import ParamInfo, check_divides, partition_specs, replicated_bytes, spec_like, state_shardings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -31,8 +31,26 @@ def test_specs_follow_the_rules():
 
 def test_an_embedding_table_is_never_split_along_both_axes():
     specs = partition_specs(INFOS, {"width": "fsdp", "vocab": "tensor"})
-    assert specs["table"] == PartitionSpec("tensor", None)
+    assert specs["table"] == PartitionSpec(None, ("tensor", "fsdp"))
     assert specs["head"] == PartitionSpec("fsdp", "tensor")
+
+
+def test_an_axis_may_lie_over_several_mesh_axes():
+    specs = partition_specs(INFOS, {"width": ("fsdp", "sequence"), "ff": ("tensor",)})
+    assert specs["kernel"] == PartitionSpec(None, ("fsdp", "sequence"), "tensor")
+    mesh = AbstractMesh((2, 1, 4), ("fsdp", "tensor", "sequence"))
+    with pytest.raises(ConfigError, match=r"^mesh.fsdp \* mesh.sequence = 8: must divide the axis 'width' of head, "):
+        check_divides(INFOS, specs, mesh)
+
+
+def test_bytes_beyond_an_even_share_are_named():
+    mesh = AbstractMesh((2, 3), ("x", "y"))
+    shapes = {"a": jax.ShapeDtypeStruct((4, 6), jnp.float32), "b": jax.ShapeDtypeStruct((4, 6), jnp.bfloat16),
+              "c": jax.ShapeDtypeStruct((4, 6), jnp.float32), "count": jax.ShapeDtypeStruct((), jnp.int32)}
+    specs = {"a": PartitionSpec("x", "y"), "b": PartitionSpec(None, "y"), "c": PartitionSpec(),
+             "count": PartitionSpec()}
+    shardings = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    assert replicated_bytes(shapes, shardings, 6) == {"b": (8 - 4) * 2, "c": (24 - 4) * 4}
 
 
 def test_a_rule_of_none_leaves_the_axis_whole():

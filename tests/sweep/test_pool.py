@@ -1,5 +1,6 @@
 """The local pool, with real worker processes, through the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -104,6 +105,24 @@ def test_interrupted_and_started_again_it_ends_with_equal_records(undisturbed, t
     assert code == 0, stderr
     for name, run in runs_of(tmp_path).items():
         assert record.equal(runs_of(out)[name], run) == []
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_is_recorded_as_failed_and_started_again(undisturbed, tmp_path):
+    out, _ = undisturbed
+    process = start(tmp_path, "--workers", "1", cache=out)
+    deadline = time.monotonic() + 120
+    while not (locks := [path for path in (tmp_path / "tiny").glob("trunk-*/lock") if path.stat().st_size
+                         and (path.parent / "metrics").exists()]) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    os.kill(json.loads(locks[0].read_text())["pid"], signal.SIGKILL)
+    code, stdout, stderr = finish(process)
+    assert code == 0, stderr
+    assert "failed, its process ended with code -9" in " ".join(stdout.split()) and "it is started again" in stdout
+    for name, run in runs_of(tmp_path).items():
+        assert record.equal(runs_of(out)[name], run) == []
+    assert len(runs_of(tmp_path)["trunk"].attempts) == 2
 
 
 def test_a_second_pool_on_a_study_is_refused(tmp_path, capsys):

@@ -292,7 +292,7 @@ def test_a_spike_is_noted_while_training(data_root, tmp_path, monkeypatch):
     ({"sequences": -1}, {}, "diagnostics.sequences = -1: must not be negative"),
     ({"every": 1, "sequences": 5}, {"accumulation": 1}, "diagnostics.sequences = 5: must not exceed batch = 4"),
     ({"every": 1, "sequences": 3}, {"accumulation": 1, "mesh": MeshConfig(data=2)},
-     "diagnostics.sequences = 3: must be divisible by mesh.data * mesh.fsdp = 2"),
+     "diagnostics.sequences = 3: must be divisible by mesh.replica * mesh.data * mesh.fsdp = 2"),
 ])
 def test_wrong_diagnostics_are_refused(diagnostics, changes, text):
     with pytest.raises(configs.ConfigError) as error:

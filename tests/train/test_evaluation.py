@@ -5,7 +5,7 @@ from tiny_run import RUN
 from jaxlm import data
 from jaxlm.optim import ScheduleFree
 from jaxlm.train import CheckpointConfig, EvalConfig, train
-from jaxlm.train.loop import _heldout_batches
+from jaxlm.train.batches import heldout_batches
 from jaxlm.train.start import step_config
 from jaxlm.train.step import make_step
 
@@ -21,6 +21,7 @@ def test_a_schedule_free_run_is_evaluated_at_its_average(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ScheduleFree, "eval_params", eval_params)
     outcome = train(config, tmp_path, tmp_path)
-    batches = _heldout_batches(config, data.open_dataset(config.data, tmp_path))
-    trained, averaged = (float(make_step(step_config(config)).heldout_loss(params, batches)) for params in seen[-1])
+    step = make_step(step_config(config))
+    batches = heldout_batches(config, data.open_dataset(config.data, tmp_path), step.mesh)
+    trained, averaged = (float(step.heldout_loss(params, batches)) for params in seen[-1])
     assert len(seen) == 2 and outcome.heldout_loss == averaged != trained

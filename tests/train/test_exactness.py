@@ -86,11 +86,11 @@ def test_a_resume_on_another_mesh_warns_and_agrees_to_rounding(straight, stopped
     shutil.copytree(stopped_at_13, tmp_path, dirs_exist_ok=True)
     flags = "--xla_force_host_platform_device_count=8"
     _, stdout = train("adamw", tmp_path, cache, "--stop-at", 17, "--mesh.data=2", "--mesh.tensor=2", flags=flags)
-    assert "resumed under other conditions, not bit for bit: mesh: [1, 1, 1] before" in " ".join(stdout.split())
+    assert "resumed under other conditions, not bit for bit: mesh: [1, 1, 1, 1, 1] before" in " ".join(stdout.split())
     code, stdout = train("adamw", tmp_path, cache)
     assert code == 0 and "devices: 8 before, 1 now" in " ".join(stdout.split())
     run, other = runs_of(tmp_path / "exact")["adamw"], runs["adamw"]
-    assert [attempt["mesh"] for attempt in run.attempts[2:]] == [[2, 1, 2], [1, 1, 1]]
+    assert [attempt["mesh"] for attempt in run.attempts[2:]] == [[1, 2, 1, 2, 1], [1, 1, 1, 1, 1]]
     assert [attempt["first_step"] for attempt in run.attempts] == [0, 5, 13, 17]
     assert run.identity == other.identity and run.notes == ()
     np.testing.assert_array_equal(run.metrics["train_loss"][:13], other.metrics["train_loss"][:13])

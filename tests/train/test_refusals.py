@@ -14,7 +14,7 @@ from jaxlm import data, schedules
 from jaxlm.config import ConfigError
 from jaxlm.data import DataConfig, Files
 from jaxlm.optim import AdamW
-from jaxlm.parallel import MeshConfig
+from jaxlm.parallel import AXES, MeshConfig
 from jaxlm.train import CheckpointConfig, EvalConfig, Parent, start, train
 from jaxlm.train import checkpoint as checkpoints
 from jaxlm.train.start import identity, step_config
@@ -169,13 +169,18 @@ def test_a_folder_without_checkpoints_has_nothing_to_restore(tmp_path):
 def test_mesh_of_more_devices_than_there_are(tmp_path, data_root):
     wide = RUN.replace(mesh=MeshConfig(tensor=64))
     have = jax.device_count()
-    assert refusal(wide, tmp_path, data_root) == f"mesh = (1, 1, 64): needs 64 devices, {have} are here"
+    assert refusal(wide, tmp_path, data_root) == f"mesh = (1, 1, 1, 64, 1): needs 64 devices, {have} are here"
 
 
 def test_mesh_that_does_not_divide_the_model():
-    mesh = AbstractMesh((1, 3, 1), ("data", "fsdp", "tensor"))
-    with pytest.raises(ConfigError, match=r"^mesh.fsdp = 3: must divide the axis 'width' of .*, which has length 8$"):
-        state_shardings(MODEL, make_step(step_config(RUN)).tx, mesh)
+    axis = "the axis 'width' of blocks.attention.key, which has length 8"
+    for lengths, text in (({"fsdp": 3}, f"mesh.fsdp = 3: must divide {axis}"),
+                          ({"fsdp": 4, "sequence": 4}, f"mesh.fsdp * mesh.sequence = 16: must divide {axis}"),
+                          ({"tensor": 4}, "mesh.tensor = 4: must divide model.heads = 2")):
+        mesh = AbstractMesh(MeshConfig(**lengths).shape, AXES)
+        with pytest.raises(ConfigError) as error:
+            state_shardings(MODEL, make_step(step_config(RUN)).tx, mesh)
+        assert str(error.value) == text
 
 
 # The lock of a run.

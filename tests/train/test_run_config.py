@@ -33,11 +33,12 @@ def rules() -> Iterator[tuple[dict[str, Any], str, Any, str]]:
     yield {"z_loss": math.nan}, "z_loss", math.nan, "must not be negative"
     yield {"clip_norm": 0.0}, "clip_norm", 0.0, "must be positive, or null"
     yield {"accumulation": 3}, "batch", 4, "must be divisible by accumulation = 3"
-    yield {"mesh": MeshConfig(data=3)}, "batch", 4, "divisible by mesh.data * mesh.fsdp = 3"
+    yield {"mesh": MeshConfig(data=3)}, "batch", 4, "divisible by mesh.replica * mesh.data * mesh.fsdp = 3"
     yield ({"accumulation": 2, "mesh": MeshConfig(data=2, fsdp=2)}, "batch", 4,
-           "each of the 2 micro-batches must be divisible by mesh.data * mesh.fsdp = 4")
+           "each of the 2 micro-batches must be divisible by mesh.replica * mesh.data * mesh.fsdp = 4")
     yield ({"mesh": MeshConfig(fsdp=4), "evaluation": EvalConfig(sequences=6)}, "evaluation.sequences", 6,
-           "must be divisible by mesh.data * mesh.fsdp = 4")
+           "must be divisible by mesh.replica * mesh.data * mesh.fsdp = 4")
+    yield {"mesh": MeshConfig(sequence=3)}, "data.sequence", 8, "must be divisible by mesh.sequence = 3"
     yield {"model": dataclasses.replace(MODEL, sequence=7)}, "data.sequence", 8, "must not exceed model.sequence = 7"
     for keep in ((0,), (3, UPDATES + 1)):
         yield ({"checkpoint": CheckpointConfig(keep=keep)}, "checkpoint.keep", keep,
@@ -111,7 +112,7 @@ evaluation.sources.synthetic.vocabulary evaluation.sources.synthetic.order evalu
 evaluation.sources.synthetic.seed evaluation.sources.synthetic.tokens
 checkpoint.every checkpoint.latest checkpoint.keep
 checkpoint.keep_every checkpoint.best diagnostics.every diagnostics.sequences
-mesh.data mesh.fsdp mesh.tensor parent.run parent.step initial.run initial.step initial.optimizer
+mesh.replica mesh.data mesh.fsdp mesh.tensor mesh.sequence parent.run parent.step initial.run initial.step initial.optimizer
 """.split()
 
 # The same for each schedule and each optimizer.

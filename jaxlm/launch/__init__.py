@@ -1,0 +1,1 @@
+"""Slices, plans for them, and the commands that launch studies on them."""

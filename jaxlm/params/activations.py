@@ -1,0 +1,92 @@
+"""Where activations lie on the mesh that a function is traced for.
+
+A model names the axes of its arrays at the borders of blocks and knows no mesh; `on_mesh` says, around the
+function that is compiled, which mesh there is and which of its axes split what. Without it, and on one device,
+nothing is added to the program.
+"""
+
+import contextvars
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+
+class Place(NamedTuple):
+    """A mesh, and which of its axes split which axis of an activation."""
+
+    mesh: Mesh | AbstractMesh
+    rules: Mapping[str, tuple[str, ...]]
+
+    def devices(self, axis: str | None) -> int:
+        """How many parts the rules make of `axis`."""
+        return math.prod(self.mesh.shape[name] for name in self.rules.get(axis, ()))
+
+    def spec(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
+        """Returns how an array with these axes is split; an axis that its devices do not divide is unconstrained."""
+        entries = ((self.rules.get(axis) or None) if length % self.devices(axis) == 0 else PartitionSpec.UNCONSTRAINED
+                   for axis, length in zip(axes, shape, strict=True))
+        return PartitionSpec(*entries)
+
+
+_PLACE: contextvars.ContextVar[Place | None] = contextvars.ContextVar("place", default=None)
+
+
+def on_mesh(fn: Callable[..., Any], mesh: Mesh, rules: Mapping[str, tuple[str, ...]]) -> Callable[..., Any]:
+    """Returns `fn`, traced with its activations split over `mesh` as `rules` (axis -> mesh axes) say.
+
+    For `jax.jit(on_mesh(fn, ...))`: the mesh is in force while `fn` is traced. A mesh of one device returns `fn`.
+    """
+    if mesh.size == 1:
+        return fn
+
+    @functools.wraps(fn)
+    def placed(*args: Any, **kwargs: Any) -> Any:
+        before = _PLACE.set(Place(mesh, rules))
+        try:
+            # JAX's own context too, which its caches of traced functions go by.
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return fn(*args, **kwargs)
+        finally:
+            _PLACE.reset(before)
+
+    return placed
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Returns `x`, split over the mesh in force along its named `axes` and whole along those that are None.
+
+    An axis whose length the devices do not divide is left to the compiler.
+    """
+    place = _PLACE.get()
+    if place is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(place.mesh, place.spec(x.shape, axes)))
+
+
+def constrain_rows(x: jax.Array, last: str | None = None) -> jax.Array:
+    """Returns `constrain` of rows as `rows` gives them, (B * T, N) or (B, T, N), with `last` for their last axis."""
+    return constrain(x, "batch", last) if x.ndim == 2 else constrain(x, "batch", "time", last)
+
+
+def constrain_like(tree: Any, specs: Any) -> Any:
+    """Returns `tree` (gradients, say) split as its tree of `PartitionSpec` says, where a mesh is in force."""
+    place = _PLACE.get()
+    if place is None:
+        return tree
+    shardings = jax.tree.map(functools.partial(NamedSharding, place.mesh), specs)
+    return jax.lax.with_sharding_constraint(tree, shardings)
+
+
+def splits_time() -> bool:
+    """Whether the mesh in force splits sequences."""
+    place = _PLACE.get()
+    return place is not None and place.devices("time") > 1
+
+
+def rows(x: jax.Array) -> jax.Array:
+    """Returns (B, T, ...) as rows (B * T, ...); as it is where sequences are split, for a shard is no range of rows."""
+    return x if splits_time() else x.reshape(-1, *x.shape[2:])
