@@ -46,7 +46,7 @@ class Form:
     warmup: int
 
 
-SHORT, FULL = (Form(width=32, budgets=(96, 192, 384), warmup=16), Form(width=48, budgets=(256, 512, 1024), warmup=32))
+SHORT, FULL = (Form(width=32, budgets=(96, 192, 384), warmup=16), Form(width=48, budgets=(192, 384, 768), warmup=32))
 
 
 def study(form: Form = SHORT, name: str = "schedules") -> Study:
