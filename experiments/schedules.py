@@ -7,7 +7,7 @@ factors of two with the best strictly inside, that is lowest in the mean of its 
 for a trunk can have no other; then two more seeds at that rate. Everything else is equal: model, text, batch, order of
 data, warm-up, AdamW without weight decay, clipping at norm 1.
 
-    jaxlm study schedules            about ten minutes on two cores
+    jaxlm study schedules            nine minutes on two cores
     jaxlm study schedules_full       a larger model, longer budgets: an hour by the step times
 """
 
