@@ -16,8 +16,8 @@ updates, and begins near zero and not at the old last rate; the infinite schedul
 reset without a warm-up would be a jolt of its own; and every arm has a peak rate of its own on one grid, re-warming
 too, by the mean of both texts' losses. The first phase's is tuned on its own text.
 
-    jaxlm study continual             about ten minutes on two cores
-    jaxlm study continual_full        both shifts, a larger model, twice the updates
+    jaxlm study continual             five and a half minutes on two cores
+    jaxlm study continual_full        both shifts, a larger model, twice the updates: half an hour
 """
 
 import dataclasses

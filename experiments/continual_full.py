@@ -1,4 +1,4 @@
-"""The full form of the study of continued training: both shifts, within an hour on two cores. See continual.py."""
+"""The full form of the study of continued training: both shifts, half an hour on two cores. See continual.py."""
 
 import continual
 

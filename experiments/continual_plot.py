@@ -39,7 +39,8 @@ def plot(rows: Mapping[str, Row], shift: Shift, path: Path) -> None:
         grids.set_ylim(low - 0.05, min(scores.max(), low + 1.0) + 0.05)
     grids.set(xscale="log", xlabel="peak rate", ylabel="mean of both losses", title="grids of rates, first seed")
     tried = sorted({rate for row in rows.values() for rate in row.grid})
-    grids.set_xticks(tried, [f"{rate:g}" for rate in tried])
+    rotation = 45 if len(tried) > 6 else 0  # else they run into each other
+    grids.set_xticks(tried, [f"{rate:g}" for rate in tried], rotation=rotation)
     grids.minorticks_off()
     figure.legend(*ends.get_legend_handles_labels(), loc="outside lower center", ncols=4,
                   frameon=False, title="arm, replay")

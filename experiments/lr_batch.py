@@ -11,7 +11,7 @@ cooldown to zero: Step Law's own runs decay to a fixed 1e-5 instead. AdamW at th
 them, at every batch.
 
     jaxlm study lr_batch              nine and a half minutes on two cores
-    jaxlm study lr_batch_full         three sizes on 0.26 and 1.0 million tokens, a fourth on 2.1 million
+    jaxlm study lr_batch_full         four times the tokens in the larger budget, the larger cell on 2.1 million
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class Form:
 
 
 SHORT = Form(name="lr_batch", widths=(16, 32), budgets=(2**17, 2**18), target=(48, 2**19))
-FULL = Form(name="lr_batch_full", widths=(16, 32, 48), budgets=(2**18, 2**20), target=(64, 2**21))
+FULL = Form(name="lr_batch_full", widths=(16, 32), budgets=(2**18, 2**20), target=(48, 2**21))
 
 
 def study(form: Form = SHORT) -> Study:

@@ -5,8 +5,8 @@ by the annealing law (Tissue et al. 2024, 2408.11029). Under each the schedule o
 predicted, then it is trained with five further seeds, beside WSD (1-sqrt over a fifth), cosine and linear decay at the
 same peak. Fits and predictions are written before those runs start and are never written again.
 
-    jaxlm study optimal_schedule            about six minutes on two cores by the step times
-    jaxlm study optimal_schedule_full       a larger model, longer runs, every rival also at a rate of its own
+    jaxlm study optimal_schedule            five and a half minutes on two cores
+    jaxlm study optimal_schedule_full       a larger model, longer runs, every rival also at a rate of its own: half an hour
 
 The laws hold at one peak. The short form takes the optimum of quickstart_rates.csv, which was tuned for WSD at this
 model and length; the full form tunes WSD, cosine and linear on grids and takes WSD's best.

@@ -85,7 +85,6 @@ def predict(
       method: "bootstrap" uses the fit's draws, "profile" refits (see `scaling.profile`).
       **columns: every input of the law, a number or [queries], in the units and counting of `fit`.
     """
-    law = fit.definition
     output = _output(fit, output)
     arrays = _queries(fit, columns)
     return _interval(fit, arrays, output, level=level, observed=observed, method=method)

@@ -11,7 +11,6 @@ from jaxlm.config import ConfigError, require
 from jaxlm.model import decoder
 from jaxlm.model.config import ModelConfig
 from jaxlm.model.layer_statistics import Probe, probe_decoder
-from jaxlm.params.info import ParamInfo
 
 Params = dict[str, Any]
 

@@ -145,7 +145,7 @@ def scale_by_cosmos(
         g: jax.Array, state: CosmosState, weight: jax.Array | None, count: jax.Array
     ) -> tuple[jax.Array, CosmosState]:
         del weight
-        n, m, r = *g.shape[-2:], state.basis.shape[-1]
+        n, r = g.shape[-2], state.basis.shape[-1]
         mu = b1 * state.mu + g
         p = jax.lax.cond(count == 1, lambda: _leading(g, r), lambda: _power_step(g, state, b2))
         low, turn = _onto(p, g), _onto(state.basis, p)

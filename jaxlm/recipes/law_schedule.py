@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlm import model
 from jaxlm.config import ConfigError, require
-from jaxlm.schedules import ArraySchedule, FromArray, as_array, load_array
+from jaxlm.schedules import FromArray, as_array, load_array
 from jaxlm.train import RunConfig
 from scaling.best_schedule.result import BestSchedule
 

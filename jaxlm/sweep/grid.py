@@ -88,11 +88,13 @@ class RateGrid:
         return rate
 
     def recorded(self, root: Path, name: str, rate: float, seed: int) -> tuple[record.Run, ...]:
-        """Returns the records of the arm's runs at a rate and a seed, () unless all of them are there."""
+        """Returns the records of the arm's runs at a rate and a seed, () while any is to come.
+
+        Nothing branches from a trunk that diverged: then the records are those that there are.
+        """
         folders = [root / run.folder for run in self.arms[name](rate, seed)]
-        if not all((folder / "run.json").exists() for folder in folders):
-            return ()
-        return tuple(record.read(folder) for folder in folders)
+        found = tuple(record.read(folder) for folder in folders if (folder / "run.json").exists())
+        return found if len(found) == len(folders) or any(run.state == "diverged" for run in found) else ()
 
     def finished(self, root: Path, name: str, rate: float) -> dict[int, tuple[record.Run, ...]]:
         """Returns by seed the records of the arm's runs at a rate, of those seeds whose runs all finished."""

@@ -21,7 +21,7 @@ from scaling.laws import registry
 from scaling.questions import data as data_module
 from scaling.questions.data import Data
 from scaling.questions.fit import fit_data, resampled_by
-from scaling.questions.holdout_result import PROTOCOLS, Fold, Holdout
+from scaling.questions.holdout_result import Fold, Holdout
 from scaling.readers import ColumnMap
 
 # Budgets within 5% of each other are one: FLOPs are rarely hit exactly.
@@ -48,8 +48,8 @@ def holdout(
     Args:
       law: a law or its name.
       data: anything that `scaling.fit` takes.
-      by: one of `PROTOCOLS`, or the name of a column whose values are left out in turn, in ten groups of
-        neighbours where there are more than twenty. "" is curve for laws of whole curves, else size.
+      by: one of `holdout_result.PROTOCOLS`, or the name of a column whose values are left out in turn, in ten groups
+        of neighbours where there are more than twenty. "" is curve for laws of whole curves, else size.
       fit_on: curves by name that are fitted, in place of `by`: all others are held out, a fold each.
       level: probability of the intervals.
       bootstrap: how draws are made, as in `scaling.fit`; None gives no share of rows inside.

@@ -25,6 +25,7 @@ def flops(products):
     return sum(2 * times * p * q * r for times, (p, q, r) in products)
 
 
+@pytest.mark.slow
 def test_figures_of_a_row():
     figures = bench.measure(rows.contenders(32)["galore"], SHAPES, 2)
     assert all(figures[name] > 0 for name in ("step", "adamw", "products", "over", "refresh"))

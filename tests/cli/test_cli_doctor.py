@@ -151,6 +151,7 @@ def test_the_self_test_sees_a_difference(monkeypatch):
     assert selftest.self_test().error == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 def test_a_real_tiny_run_equals_itself():
     import jax
 

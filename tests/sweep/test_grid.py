@@ -100,3 +100,15 @@ def test_a_planned_run_that_the_study_has_is_not_added_twice(tmp_path):
     study = Study(name="s", question="?", stages=(
         Stage(title="one", runs=(first,)), Stage(title="two", plan=lambda root: (first, second, second))))
     assert study.planned(1, tmp_path).stages[1].runs == (second,)
+
+
+def test_a_trunk_that_diverged_scores_its_rate_as_the_worst(tmp_path, monkeypatch):
+    trunk, branch = run("trunk", 2.0, 0), run("branch", 2.0, 0)
+    grid = RateGrid(arms={"a": lambda rate, seed: (trunk, branch)}, middle=2.0)
+    state = {trunk.folder: "running"}
+    monkeypatch.setattr(grid_module.record, "read", lambda folder: Recorded(None, state[folder.name]))
+    (tmp_path / trunk.folder).mkdir()
+    (tmp_path / trunk.folder / "run.json").touch()
+    assert grid.recorded(tmp_path, "a", 2.0, 0) == ()  # the branch is to come
+    state[trunk.folder] = "diverged"
+    assert grid.scores(tmp_path, "a")[2.0] == float("inf") and grid.finished(tmp_path, "a", 2.0) == {}

@@ -217,6 +217,7 @@ def test_noise_scale_and_update_ratio_of_a_run(done):
                                run.diagnostics["block_update_rms"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_everything_else_is_recorded_as_without_diagnostics(done, data_root, tmp_path):
     train(RUN, tmp_path, data_root)
     plain = read(tmp_path, RUN)
@@ -264,6 +265,7 @@ def test_killed_in_the_middle_redoes_the_same_rows(done, data_root, tmp_path, mo
     assert run.attempts[1]["first_step"] == 9 and run.notes == () and record.equal(run, read(done)) == []
 
 
+@pytest.mark.slow
 def test_without_accumulation_single_sequences_serve(data_root, tmp_path):
     config = MEASURED.replace(accumulation=1, updates=8, checkpoint=CheckpointConfig(),
                               diagnostics=DiagnosticsConfig(every=8, sequences=2))

@@ -112,6 +112,7 @@ def test_conditions_that_differ_from_the_other_runs_are_told(root, data_root, tm
         "resumed under other conditions, not bit for bit: devices: 64 before, 1 now"]
 
 
+@pytest.mark.slow
 def test_the_average_of_a_schedule_free_run_is_what_goes_on(data_root, tmp_path):
     free = FIRST.replace(optimizer=ScheduleFree(b1=0.5))
     train(free, tmp_path, data_root)

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from planted_fits import curve_fit, words
+from planted_fits import curve_fit
 
 import scaling
 from scaling import plots
