@@ -1,6 +1,6 @@
 # `make study` and `make test` set up .venv by themselves; they need Python 3.11 to 3.13 and make.
 
-.PHONY: help study test test-slow test-base test-kills bench bench-optimizers testbeds laws tune coverage kills interrupt clean
+.PHONY: help study test test-slow test-base test-kills test-tpu pods bench bench-optimizers testbeds laws tune coverage kills interrupt clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,6 +19,12 @@ test-base: .venv/.test  ## the ground packages in an environment with the base i
 
 test-kills: .venv/.test  ## a study of ten runs killed a hundred times (half an hour)
 	.venv/bin/python -m pytest -m kills
+
+test-tpu: .venv/.tpu  ## programs for TPU slices, compiled without a TPU (minutes; downloads libtpu)
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python -m pytest -n0 -m tpu_compiler tests/launch
+
+pods: .venv/.tpu  ## the table of models on TPU slices, experiments/pods.md (an hour; goes on where it was)
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python experiments/bench/pods.py
 
 bench: .venv/.train  ## the standard step against plain JAX; what imports, diagnostics, checkpoints and listings cost
 	.venv/bin/python experiments/bench/standard_step.py
@@ -85,5 +91,9 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --only
 	@touch $@
 
 .venv/.test: .venv/.train
-	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,dev]'
+	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,launch,dev]'
+	@touch $@
+
+.venv/.tpu: .venv/.test
+	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,launch,dev,tpu]'
 	@touch $@
