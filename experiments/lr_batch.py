@@ -11,7 +11,8 @@ cooldown to zero: Step Law's own runs decay to a fixed 1e-5 instead. AdamW at th
 them, at every batch.
 
     jaxlm study lr_batch              nine and a half minutes on two cores
-    jaxlm study lr_batch_full         four times the tokens in the larger budget, the larger cell on 2.1 million
+    jaxlm study lr_batch_full         four times the tokens in the larger budget, the larger cell on 2.1
+                                      million: 22 minutes
 """
 
 import dataclasses

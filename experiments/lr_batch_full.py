@@ -1,4 +1,4 @@
-"""The full form of the study of learning rate and batch: see lr_batch.py."""
+"""The full form of the study of learning rate and batch: 22 minutes on two cores. See lr_batch.py."""
 
 import lr_batch
 

@@ -8,7 +8,7 @@ for a trunk can have no other; then two more seeds at that rate. Everything else
 data, warm-up, AdamW without weight decay, clipping at norm 1.
 
     jaxlm study schedules            nine minutes on two cores
-    jaxlm study schedules_full       a larger model, longer budgets: an hour by the step times
+    jaxlm study schedules_full       a larger model, budgets twice as long: half an hour
 """
 
 import dataclasses

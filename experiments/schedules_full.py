@@ -1,4 +1,4 @@
-"""The full form of the study of schedules: at most an hour on two cores by the step times. See schedules.py."""
+"""The full form of the study of schedules: half an hour on two cores. See schedules.py."""
 
 import schedules
 

@@ -79,7 +79,7 @@ def table(checks: Sequence[Check]) -> str:
 def run_bed(text: str, bed: Callable[[pathlib.Path], list[Check]]) -> int:
     """Runs a bed from the command line: its table to the terminal and to `--out`, seconds beside.
 
-    Returns the number of predictions that did not come true.
+    Returns 1 if a prediction did not come true, else 0.
     """
     name, *rest = (line.strip() for line in text.strip().splitlines())
     parser = argparse.ArgumentParser(description=name, epilog=" ".join(rest))
@@ -95,7 +95,7 @@ def run_bed(text: str, bed: Callable[[pathlib.Path], list[Check]]) -> int:
     report = f"{name}\n\n{table(checks)}\n{len(predicted) - failed} of {len(predicted)} as predicted; {seconds:.0f} CPU-s\n"
     (out / f"{bed.__name__}.md").write_text(report)
     print(report, flush=True)
-    return failed
+    return min(failed, 1)
 
 
 def _row(check: Check) -> str:
