@@ -6,7 +6,7 @@ predicted, then it is trained with five further seeds, beside WSD (1-sqrt over a
 same peak. Fits and predictions are written before those runs start and are never written again.
 
     jaxlm study optimal_schedule            five and a half minutes on two cores
-    jaxlm study optimal_schedule_full       a larger model, longer runs, every rival also at a rate of its own: half an hour
+    jaxlm study optimal_schedule_full       half an hour: a larger model, longer runs, rivals also at rates of their own
 
 The laws hold at one peak. The short form takes the optimum of quickstart_rates.csv, which was tuned for WSD at this
 model and length; the full form tunes WSD, cosine and linear on grids and takes WSD's best.

@@ -1,4 +1,4 @@
-"""The full form of the study of refinement: see refine.py."""
+"""The full form of the study of refinement: twenty minutes on two cores. See refine.py."""
 
 import refine
 

@@ -166,4 +166,5 @@ def _draw(path: pathlib.Path, found: dict[str, np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    verdicts.run_bed(__doc__, largest_rate)  # a claim that no theorem covers on a network: what it finds is no failure
+    # No theorem covers the claim on a network: what it finds is no failure.
+    verdicts.run_bed(__doc__, largest_rate)
