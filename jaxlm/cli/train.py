@@ -42,12 +42,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Runs the command, with the other hosts where there are some."""
     from jaxlm.cli.failures import explain
-    from jaxlm.train import hosts
+    from jaxlm.train import agreement, hosts
 
     together = None if args.show else hosts.hosts_config(
         args.coordinator, args.hosts, args.host_index, timeout=args.host_timeout)
     with hosts.joined(together, explain):
-        return _train(args, rest)
+        code = _train(args, rest)
+        agreement.barrier("done")  # a mirror may close slowly, and leaving has a time limit
+        return code
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> int:

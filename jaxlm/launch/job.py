@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from jaxlm.config import require
 from jaxlm.launch.slices import Slice
 
+# Exit codes after which a host's command is worth another start: 75, "start me again", and 1, with which a host also
+# ends that did not meet the others in time.
+RESTARTS = (1, 75)
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,26}[a-z0-9])?")
 _BUCKET = re.compile(r"gs://[a-z0-9][-a-z0-9_.]*[a-z0-9](/[^\s'\"\\]+)*/?")
 

@@ -45,12 +45,15 @@ def best_layout(run: RunConfig, where: Slice) -> RunConfig:
     return rank_layouts(run, where, count=1)[0].run
 
 
-def smallest_slice(run: RunConfig, where: Slice) -> Slice | None:
-    """Returns the smallest slice of `where`'s generation on which a layout of `run` fits by formula; None for none."""
+def smallest_slice(run: RunConfig, where: Slice, *, but: MeshConfig | None = None) -> Slice | None:
+    """Returns the smallest slice of `where`'s generation on which a layout of `run` fits by formula; None for none.
+
+    The mesh `but`, which a compiler has refused, does not count.
+    """
     family = [each for each in SLICES.values() if each.chip == where.chip]
     for each in sorted(family, key=lambda each: each.chips):
         try:
-            if rank_layouts(run, each, count=1)[0].fits:
+            if any(made.fits and made.run.mesh != but for made in rank_layouts(run, each, count=2)):
                 return each
         except ConfigError:
             continue

@@ -111,20 +111,23 @@ class Plan:
 
     @property
     def roofline(self) -> Roofline | None:
-        """The least time of an update; None for devices without stated figures."""
+        """The times of an update; None for devices without stated figures."""
         return estimate.roofline(self.work, self.chip) if self.chip else None
+
+    @property
+    def seconds(self) -> float | None:
+        """The least time of an update; None where figures of the devices or of the network are not stated."""
+        return self.roofline.seconds if self.roofline and math.isfinite(self.roofline.seconds) else None
 
     @property
     def mfu_ceiling(self) -> float | None:
         """Model FLOPs over what the chips could do in the least time."""
-        roofline = self.roofline
-        return roofline and self.work.model_flops / self.chip.peak_flops / roofline.seconds
+        return self.seconds and self.work.model_flops / self.chip.peak_flops / self.seconds
 
     @property
     def tokens_per_day(self) -> float | None:
         """Predicted tokens in 24 hours at the least time."""
-        roofline = self.roofline
-        return roofline and self.run.tokens_per_update / roofline.seconds * SECONDS_PER_DAY
+        return self.seconds and self.run.tokens_per_update / self.seconds * SECONDS_PER_DAY
 
     @property
     def updates(self) -> int:
@@ -134,8 +137,7 @@ class Plan:
     @property
     def chip_hours(self) -> float | None:
         """Chip-hours of the run's own updates at the least time, without evaluation, checkpoints and starts."""
-        roofline = self.roofline
-        return roofline and self.updates * roofline.seconds * self.devices / 3600
+        return self.seconds and self.updates * self.seconds * self.devices / 3600
 
     def cost(self, price: float) -> float | None:
         """Returns what the run costs at least, at `price` per chip-hour."""
@@ -234,9 +236,10 @@ def refusal(message: str, held: HeldBytes) -> int | None:
     """
     if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
         return None
-    found = re.search(r"temporaries \(([\d.]+)([KMG])\)", message)
-    found = found or re.search(r"Used ([\d.]+)([KMG]) of", message)
-    return int(float(found.group(1)) * {"K": 2**10, "M": 2**20, "G": GIB}[found.group(2)]) if found else held.total
+    found = re.search(r"temporaries \(([\d.]+)([KMGT])\)", message)
+    found = found or re.search(r"Used ([\d.]+)([KMGT]) of", message)
+    units = {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
+    return int(float(found.group(1)) * units[found.group(2)]) if found else held.total
 
 
 def _local_chip() -> Chip | None:

@@ -1,11 +1,15 @@
 """How far the runs of a job are, by their records alone."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from scaling import record
 from scaling.errors import InputError
 from scaling.record import files
+
+if TYPE_CHECKING:  # the hosts' work needs no jax
+    from jaxlm.train.config import Initial, Parent, RunConfig
 
 ENDED = ("finished", "diverged")
 
@@ -16,15 +20,19 @@ class Progress:
 
     Attributes:
       updates: made so far, summed over the runs.
-      pending: runs that have not ended.
-      failed: when the last attempt at each failed run began, by run, ISO 8601.
+      pending: runs that have not ended and still can.
+      blocked: how many of them wait for a checkpoint of a failed run, or for a run that waits for one.
+      failed: when the attempts at each failed run began, by run, ISO 8601.
       diverged: runs that diverged.
+      lost: runs that can never start: what they start from diverged before its checkpoint, or is lost itself.
     """
 
     updates: int
     pending: int
-    failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    blocked: int = 0
+    failed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     diverged: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def recorded(root: files.AnyPath, names: Iterable[str]) -> dict[str, record.Summary]:
@@ -37,13 +45,35 @@ def recorded(root: files.AnyPath, names: Iterable[str]) -> dict[str, record.Summ
     return {summary.folder.name: summary for summary in found if summary.folder.name in wanted}
 
 
-def read_progress(root: files.AnyPath, names: Iterable[str]) -> Progress:
-    """Returns how far the runs `names` in the study's folder `root` are."""
-    names = set(names)
-    found = recorded(root, names)
+def read_progress(root: files.AnyPath, runs: "Iterable[RunConfig]") -> Progress:
+    """Returns how far `runs` are in the study's folder `root`."""
+    origins = {run.folder: run.origin for run in runs}
+    found = recorded(root, {*origins, *(origin.run for origin in origins.values() if origin)})
+    own = {name: found[name] for name in origins if name in found}
+    ended = {name for name, summary in own.items() if summary.state in ENDED}
+    lost = _behind(origins, found, ("diverged",)) - ended
+    blocked = _behind(origins, found, ("failed",)) - ended - lost
     return Progress(
-        updates=sum(summary.updates for summary in found.values()),
-        pending=len(names) - sum(summary.state in ENDED for summary in found.values()),
-        failed={name: summary.attempts[-1]["started"] for name, summary in found.items()
-                if summary.state == "failed" and summary.attempts},
-        diverged=tuple(sorted(name for name, summary in found.items() if summary.state == "diverged")))
+        updates=sum(summary.updates for summary in own.values()),
+        pending=len(origins) - len(ended) - len(lost),
+        blocked=len(blocked),
+        failed={name: tuple(attempt["started"] for attempt in summary.attempts) for name, summary in own.items()
+                if summary.state == "failed" and name not in lost | blocked},
+        diverged=tuple(sorted(name for name, summary in own.items() if summary.state == "diverged")),
+        lost=tuple(sorted(lost)))
+
+
+def _behind(
+    origins: "Mapping[str, Parent | Initial | None]", found: Mapping[str, record.Summary], states: Collection[str],
+) -> set[str]:
+    """The runs whose checkpoint to start from a run in one of `states` has not reached, itself or by others."""
+    def waits(name: str) -> bool:
+        origin = origins.get(name)
+        if origin is None:
+            return False
+        parent = found.get(origin.run)
+        if parent is not None and parent.updates >= origin.step:
+            return False
+        return (parent is not None and parent.state in states) or waits(origin.run)
+
+    return {name for name in origins if waits(name)}

@@ -77,11 +77,19 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the cloud says of a request: its state, when it was made (ISO 8601), and why it failed."""
+    """What is known of a request.
+
+    Attributes:
+      state: as the cloud has it.
+      created: when it was made, ISO 8601.
+      reason: why it failed, or where the log of the host lies that ended.
+      code: the exit code of a host that will do nothing more, None where there is none.
+    """
 
     state: str
     created: str = ""
     reason: str = ""
+    code: int | None = None
 
 
 def queued_launch(job: Job, options: QueuedOptions, attempt: Attempt = Attempt()) -> Launch:
@@ -96,10 +104,18 @@ def queued_launch(job: Job, options: QueuedOptions, attempt: Attempt = Attempt()
               *account, *(["--internal-ips"] if options.internal_ips else []),
               f"--metadata-from-file=startup-script={{{STARTUP}}}")
     note = f"{job.slices} x {job.where.name}: {job.where.chips * job.slices} chips, {job.hosts} hosts"
-    return Launch(files={STARTUP: startup_script(job, options)}, commands=(*job.before, create), notes=(note,))
+    return Launch(files={STARTUP: startup_script(job, options, attempt)}, commands=(*job.before, create), notes=(note,))
 
 
-def startup_script(job: Job, options: QueuedOptions) -> str:
+def end_folder(job: Job, attempt: Attempt) -> str:
+    """Returns where the hosts of a request leave, each in a file HOST.log, a line "CODE TIME" and the end of their log.
+
+    They do so when they will do nothing more, though the slices are billed until they are deleted.
+    """
+    return f"{job.out.rstrip('/')}/.jobs/{attempt.identifier(job.name)}"
+
+
+def startup_script(job: Job, options: QueuedOptions, attempt: Attempt = Attempt()) -> str:
     """Returns the script that each host runs at each boot."""
     return f"""\
 #!/usr/bin/env bash
@@ -107,18 +123,36 @@ def startup_script(job: Job, options: QueuedOptions) -> str:
 set -euo pipefail
 exec >>/var/log/jaxlm.log 2>&1
 export HOME=/root JAX_COMPILATION_CACHE_DIR={shlex.quote(job.cache)}
+
+try() {{ # a new host does not reach the network at once
+  for _ in $(seq 10); do
+    "$@" && return
+    sleep 30
+  done
+  return 1
+}}
+
+# shellcheck disable=SC2329 # called by a trap
+leave() {{ # whoever watches learns that nothing more will come from here
+  {{ echo "$? $(date -u +%FT%TZ)"; tail -n 100 /var/log/jaxlm.log; }} >end.log
+  try gcloud storage cp end.log {shlex.quote(end_folder(job, attempt))}/"$(uname -n)".log
+}}
+
 mkdir -p /opt/jaxlm
 cd /opt/jaxlm
-gcloud storage cp {shlex.quote(options.code)} code.tar.gz
+trap leave EXIT
+trap 'trap - EXIT; exit 143' TERM # the host is taken away
+try gcloud storage cp {shlex.quote(options.code)} code.tar.gz
 tar -xzf code.tar.gz
-bash tpu_setup/setup_host.sh
+try bash tpu_setup/setup_host.sh
 # Hosts that have lost one another end with 75 or 1 and meet again; other codes would come again.
 for start in $(seq 20); do
   code=0
   bash tpu_setup/run_on_host.sh tpu-vm {shlex.join(job.command)} || code=$?
   echo "$(date -u +%FT%TZ) start $start ended with $code"
-  case $code in 75 | 1) sleep 30 ;; *) exit "$code" ;; esac
+  case $code in 75 | 1) sleep 30 ;; *) break ;; esac
 done
+exit "$code"
 """
 
 

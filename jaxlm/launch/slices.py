@@ -1,7 +1,8 @@
 """The slices that can be asked for: what a TPU slice or GPU node is called, holds and can do at most.
 
 Names count what Google Cloud counts: TensorCores on v4 and v5p, whose chips have two (v5p-128 is 64 chips), chips
-elsewhere. jax sees one device per chip on all of them.
+elsewhere. jax sees one device per chip on all of them. Hosts are those of TPU VMs, which hold v5e-8 and v6e-8 as one
+machine of eight chips; on GKE these are two machines of four, and so two processes (`jaxlm.launch.xpk`).
 """
 
 import dataclasses

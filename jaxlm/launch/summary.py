@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxlm import model
 from jaxlm.launch.plan import Plan
+from scaling.record import files
 
 
 def summary(plan: Plan, price: float | None = None) -> dict[str, Any]:
@@ -31,12 +32,13 @@ def summary(plan: Plan, price: float | None = None) -> dict[str, Any]:
         "collectives": [dataclasses.asdict(each) for each in plan.program.collectives] if plan.program else None,
         "flops_per_token": model.flops_per_token(run.model, run.data.sequence),
         "work_per_device": dataclasses.asdict(plan.work),
-        "step_seconds": roofline and {**dataclasses.asdict(roofline), "least": roofline.seconds,
-                                      "limit": roofline.limit},
+        "step_seconds": roofline and {
+            **{part: files.null_if_not_finite(seconds) for part, seconds in dataclasses.asdict(roofline).items()},
+            "least": plan.seconds, "limit": plan.seconds and roofline.limit},
         "mfu_ceiling": plan.mfu_ceiling,
         "tokens_per_day": plan.tokens_per_day,
         "updates": plan.updates,
-        "hours": roofline and plan.updates * roofline.seconds / 3600,
+        "hours": plan.seconds and plan.updates * plan.seconds / 3600,
         "chip_hours": plan.chip_hours,
         "cost": None if price is None else plan.cost(price),
     }

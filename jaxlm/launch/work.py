@@ -5,7 +5,8 @@
 All hosts read the records once, when nothing trains yet, and so agree on the order without talking: runs that ended
 are left out, runs recorded as failed come last, with what starts from them. Each run is a process of its own. One
 that ends with another code than 0 or 3 (diverged) is started again a few times, for its hosts may have lost one
-another; then the work ends with that code, and whatever started it starts it again, or not.
+another; then the work ends with that code, and whatever started it starts it again, or not. A branch of a run that
+diverged before it is skipped: the branch alone knows whether its checkpoint is there, and ends with 2 where it is not.
 """
 
 import argparse
@@ -24,8 +25,7 @@ from jaxlm.launch.progress import ENDED, recorded
 from scaling.errors import InputError
 from scaling.record import files
 
-GOES_ON = (0, 3)
-MISTAKE, PREEMPTED = 2, 75
+MISTAKE, DIVERGED, PREEMPTED = 2, 3, 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,18 +40,24 @@ def main(argv: list[str] | None = None) -> int:
         path = files.folder(args.runs)
         lines = read_runs(path)
         # The records lie beside the folder `emit`.
-        found = recorded(path.parent.parent, [line["run"] for line in lines])
+        found = recorded(path.parent.parent, {name for line in lines for name in (line["run"], *origins(line))})
     except (ConfigError, InputError) as error:
         print(f"work: {error}", file=sys.stderr)
         return MISTAKE
     stop = _Stop()
-    todo = ordered(lines, {name: summary.status["state"] for name, summary in found.items()})
+    states = {name: summary.status["state"] for name, summary in found.items()}
+    todo, short = ordered(lines, states), {name for name, state in states.items() if state == "diverged"}
     print(f"work: {len(todo)} of {len(lines)} runs are left", flush=True)
     for line in todo:
         code = _train(line, stop, starts=args.starts, pause=args.pause)
         if stop.asked:
             return PREEMPTED
-        if code not in GOES_ON:
+        if code == DIVERGED:
+            short.add(line["run"])
+        elif code == MISTAKE and short & origins(line):
+            short.add(line["run"])
+            print(f"work: {line['run']} is skipped, for {', '.join(short & origins(line))} stopped short", flush=True)
+        elif code:
             print(f"work: {line['run']} ended with {code}", file=sys.stderr)
             return code
     return 0
@@ -68,6 +74,11 @@ def read_runs(path: files.AnyPath) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"runs = {str(path)!r}: not what `jaxlm study --executor emit` writes") from None
     return lines
+
+
+def origins(line: Mapping[str, Any]) -> set[str]:
+    """Returns the run whose checkpoint a run starts from, whether that is still to be trained or not."""
+    return {*line["after"], *([line["checkpoint"]["run"]] if line.get("checkpoint") else [])}
 
 
 def ordered(lines: Iterable[Mapping[str, Any]], states: Mapping[str, str]) -> list[Mapping[str, Any]]:
@@ -107,7 +118,7 @@ def _train(line: Mapping[str, Any], stop: _Stop, *, starts: int, pause: float) -
         print(f"work: {line['run']}", flush=True)
         stop.process = subprocess.Popen([_program(program), *words], env=os.environ | line["environment"])
         code = stop.process.wait()
-        if code in (*GOES_ON, MISTAKE) or stop.asked:
+        if code in (0, MISTAKE, DIVERGED) or stop.asked:
             return code
     return code if code > 0 else 1  # a signal has a negative code
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from jaxlm.config import require
 from jaxlm.launch import job as jobs
-from jaxlm.launch.job import Job, Launch
+from jaxlm.launch.job import RESTARTS, Job, Launch
 
 ACCELERATORS = {"v4": "tpu-v4-podslice", "v5e": "tpu-v5-lite-podslice", "v5p": "tpu-v5p-slice", "v6e": "tpu-v6e-slice"}
 JOBSET = "jobset.json"
-# Pods start again after 75, "start me again", after 1, which a host also ends with that did not meet the others in
-# time, and where they were killed; a mistake of the user's and a run that diverged end the job.
-RESTARTS, FINAL = (1, 75), (2, 3)
+# Pods start again after RESTARTS and where they were killed; a mistake of the user's, and one run that diverged, end
+# the job. A study goes on past runs that diverged and what starts from them, and so never ends with 3.
+FINAL = (2, 3)
 _UNKNOWN_TO_XPK = ("v5e-1", "v5e-4")
 
 

@@ -90,7 +90,8 @@ def make_mesh(mesh_config: MeshConfig, devices: Sequence[jax.Device] | None = No
     devices = list(jax.devices() if devices is None else devices)
     shape, needed = mesh_config.shape, math.prod(mesh_config.shape)
     config.require(needed <= len(devices), "mesh", shape, f"needs {needed} devices, {len(devices)} are here")
-    slices = len({getattr(device, "slice_index", 0) for device in devices[:needed]})
+    # A GPU bears the number of its node there.
+    slices = len({getattr(device, "slice_index", 0) for device in devices[:needed] if device.platform == "tpu"}) or 1
     config.require(mesh_config.replica % slices == 0, "mesh.replica", mesh_config.replica,
                    f"must be a multiple of the {slices} slices that the devices lie on")
     if needed < len(devices):

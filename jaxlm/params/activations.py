@@ -5,10 +5,11 @@ function that is compiled, which mesh there is and which of its axes split what.
 nothing is added to the program.
 """
 
+import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,24 @@ def on_mesh(fn: Callable[..., Any], mesh: Mesh, rules: Mapping[str, tuple[str, .
             _PLACE.reset(before)
 
     return placed
+
+
+@contextlib.contextmanager
+def whole_batch() -> Iterator[tuple[str, ...] | None]:
+    """Within it the axis "batch" is not split; yields the mesh axes that split it elsewhere, None without a mesh.
+
+    For a function of one sequence, mapped over many by `jax.vmap(..., spmd_axis_name=axes)`: the axes then split the
+    sequences, and not the tokens of one, which as rows (1 * T, D) are a "batch" as well.
+    """
+    place = _PLACE.get()
+    if place is None:
+        yield None
+        return
+    before = _PLACE.set(place._replace(rules={axis: names for axis, names in place.rules.items() if axis != "batch"}))
+    try:
+        yield place.rules["batch"]
+    finally:
+        _PLACE.reset(before)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

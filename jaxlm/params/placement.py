@@ -92,14 +92,14 @@ def spec_like(
 ) -> PartitionSpec:
     """Returns how an array of shape `other` is split that belongs to a parameter of `shape` split by `spec`.
 
-    Each axis is split like the parameter's axis in the same place, if it is no longer than that and the devices
-    divide it. So moments lie like their parameter; an [m, r] factor of an [m, n] parameter is split along m and,
-    where it can be, along r. Axes that an array has beyond the parameter's come first.
+    Each axis is split like the parameter's axis in the same place, if the devices divide it. So moments lie like
+    their parameter; an [m, r] factor of an [m, n] parameter is split along m and, where it can be, along r, and its
+    [n, n] factor along both sides. Axes that an array has beyond the parameter's come first.
     """
     extra = max(0, len(other) - len(shape))
     padded = (*spec, *(None,) * (len(shape) - len(spec)))
-    kept = [axis if length <= own and length % _devices(axis, mesh) == 0 else None
-            for own, length, axis in zip(shape, other[extra:], padded, strict=False)]
+    kept = [axis if length % _devices(axis, mesh) == 0 else None
+            for length, axis in zip(other[extra:], padded, strict=False)]
     return PartitionSpec(*(None,) * extra, *kept)
 
 

@@ -41,4 +41,5 @@ def check_cache(cache: str) -> None:
     """Raises `ConfigError` for a URL that JAX cannot open."""
     scheme, separator, _ = cache.partition("://")
     require(not separator or scheme in SCHEMES, "cache", cache,
-            f"must be a local folder or a URL of {', '.join(known + '://' for known in SCHEMES)}")
+            f"must be a local folder or a URL of {', '.join(known + '://' for known in SCHEMES)}; "
+            "--option cache=PLACE gives one")

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from jaxlm.config import require
+from jaxlm.config import override, require
 from jaxlm.sweep.cache import cache_environment, check_cache
 from jaxlm.sweep.estimate import estimate
 from jaxlm.sweep.executor import RetryPolicy, StudyOutcome
@@ -32,7 +32,8 @@ class EmitConfig:
 
     Attributes:
       program: what starts `jaxlm` where the runs train, words parted by blanks.
-      arguments: further options of `jaxlm train`, words parted by blanks, such as "--mesh.fsdp=16".
+      arguments: further options of `jaxlm train`, words parted by blanks, such as "--mesh.fsdp=16". Of the fields of
+        a run those of the mesh alone: any other makes another run, which no branch would start from.
       checkpoints: where checkpoints lie, a folder or gs://, if not with the records.
       cache: folder or URL of the compilations that all runs share, see `jaxlm.sweep.cache`.
       mirrors: where rows are copied, of `jaxlm.train.mirrors.MIRRORS`.
@@ -75,13 +76,19 @@ class Emitted:
 
 
 class Emit:
-    """Writes the runs of the stages down; use as a context manager."""
+    """Writes the runs of the stages down when all are known; use as a context manager."""
 
     def __init__(
         self, study: Study, root: files.AnyPath, data_root: Path, *, options: EmitConfig = EmitConfig(),
         policy: RetryPolicy = RetryPolicy(),
     ) -> None:
+        require(not policy.diverged, "retry-diverged", True, "executor emit only reads the records, and `jaxlm train` "
+                "believes them; another executor starts diverged runs again")
         self._study, self._root, self._config, self._policy = study, root, options, policy
+        out = str(root.parent).rstrip("/")  # a bucket's ends with one
+        self._environment = cache_environment(options.cache or f"{out}/.cache/xla", root.parent)
+        for run in study.runs:
+            _check_arguments(options.arguments, run)
         self._stages: list[Stage] = []
         self._lines: list[Emitted] = []
 
@@ -89,23 +96,27 @@ class Emit:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing was started."""
-
-    def run_stage(self, stage: Stage) -> StudyOutcome:
-        """Writes the runs of a stage that have not ended beside those of the stages before."""
-        pending = Pending(stage, self._root, self._policy)
-        if not self._config.checkpoints:  # elsewhere they may be out of reach; `jaxlm train` says which is missing
-            pending.orphans()
-        self._stages.append(stage)
+        """Writes both files, unless a stage could not be planned: whoever reads them reads all stages."""
+        if exception[0] is not None:
+            return
         folder = self._root / "emit"
         save_study(dataclasses.replace(self._study, stages=tuple(self._stages)), folder / "study.json")
-        waiting = {run.folder for run in pending.waiting} | {line.run for line in self._lines}
-        for run in parents_first(pending.waiting):
-            self._lines.append(self._line(run, stage.title, pending.statuses[run.folder], waiting))
-            pending.statuses[run.folder] = "emitted"
         text = "".join(json.dumps(dataclasses.asdict(line)) + "\n" for line in self._lines)
         files.replace_atomically(folder / "runs.jsonl", text.encode())
-        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons)
+
+    def run_stage(self, stage: Stage) -> StudyOutcome:
+        """Adds the runs of a stage that have not ended to those of the stages before."""
+        pending = Pending(stage, self._root, self._policy)
+        emitted = {line.run for line in self._lines}
+        if not self._config.checkpoints:  # elsewhere they may be out of reach; `jaxlm train` says which is missing
+            pending.orphans(emitted)
+        self._stages.append(stage)
+        waiting = {run.folder for run in pending.waiting} | emitted
+        for run in parents_first(pending.waiting):
+            _check_arguments(self._config.arguments, run)
+            self._lines.append(self._line(run, stage.title, pending.statuses[run.folder], waiting))
+            pending.statuses[run.folder] = "emitted"
+        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons, logs=self._root / "emit")
 
     def _line(self, run: RunConfig, stage: str, status: str, waiting: set[str]) -> Emitted:
         config, origin = self._config, run.origin
@@ -114,7 +125,7 @@ class Emit:
             checkpoints=config.checkpoints, mirrors=config.mirrors)
         return Emitted(
             run=run.folder, stage=stage, status=status, command=(*command, *config.arguments.split()),
-            environment=cache_environment(config.cache or f"{self._root.parent}/.cache/xla", self._root.parent),
+            environment=self._environment,
             after=(origin.run,) if origin and origin.run in waiting else (),
             checkpoint={"run": origin.run, "step": origin.step} if origin else None,
             estimate=dataclasses.asdict(estimate(run)))
@@ -128,6 +139,18 @@ def train_command(
     places = {"--out": root.parent} | ({"--checkpoints": checkpoints} if checkpoints else {})
     options = [word for name, value in places.items() for word in (name, str(value))]
     return (*program, "train", f"{study}:{run.folder}", *options, *(f"--mirror={name}" for name in mirrors))
+
+
+def _check_arguments(arguments: str, run: RunConfig) -> None:
+    """Raises `ConfigError` where a word of `arguments` sets a field that is part of what `run` is."""
+    words = arguments.split()
+    fields = {field.name for field in dataclasses.fields(run)}
+    for number, word in enumerate(words):
+        name, separator, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name.partition(".")[0] in fields:
+            value = value if separator else "".join(words[number + 1:number + 2])
+            require(override(run, {name: value}).folder == run.folder, "option arguments", arguments,
+                    f"{name} makes another run of {run.name}: set it in the study")
 
 
 def parents_first(runs: list[RunConfig]) -> list[RunConfig]:

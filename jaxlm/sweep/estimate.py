@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlm import model
 from jaxlm.model.config import ModelConfig
@@ -19,6 +20,7 @@ from jaxlm.sweep.compute import spend
 from jaxlm.sweep.pending import recorded_states
 from jaxlm.train.config import RunConfig
 from scaling import record
+from scaling.record import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,8 @@ def estimate(run: RunConfig) -> Estimate:
 def measured_speed(root: Path, runs: Iterable[RunConfig]) -> Speed:
     """Returns the speeds at which the recorded ones of `runs` trained on this machine, without compilation.
 
-    A row's seconds are the wall time of its call divided by its updates. Of a start the first rows, which compiled, are
-    outliers that the median of all rows leaves out.
+    A row's seconds are the wall time of its call divided by its updates. The first call of a start compiled, and is
+    left out where others are on record.
     """
     by_folder = {run.folder: run for run in runs}
     states = recorded_states(root, by_folder)
@@ -88,7 +90,7 @@ def measured_speed(root: Path, runs: Iterable[RunConfig]) -> Speed:
     threads, here = 1, platform.node()
     for name in [name for name, state in states.items() if state == "finished"]:
         recorded = record.read(root / name)
-        seconds = recorded.metrics["seconds"]
+        seconds = _compiled_seconds(recorded, by_folder[name].chunk)
         if recorded.attempts[-1].get("host") != here or not (seconds > 0).any():
             continue
         per_token = _flops_per_token(by_folder[name])
@@ -108,6 +110,17 @@ def total(estimates: Sequence[Estimate]) -> Estimate:
         updates=sum(each.updates for each in estimates), tokens=sum(each.tokens for each in estimates),
         flops=sum(each.flops for each in estimates),
         state_bytes=max((each.state_bytes for each in estimates), default=0))
+
+
+def _compiled_seconds(run: record.Run, chunk: int) -> np.ndarray:
+    """The seconds of the updates behind the first `chunk` of every start; of all updates where there are none."""
+    named = [name.removesuffix(".jsonl").split("-") for name in files.names(run.folder / "metrics")]
+    firsts: dict[str, int] = {}
+    for attempt, first in (each for each in named if len(each) == 2 and each[1].isdecimal()):
+        firsts[attempt] = min(int(first), firsts.get(attempt, int(first)))
+    step, seconds = run.metrics["step"], run.metrics["seconds"]
+    later = np.all([(step < first) | (step >= first + chunk) for first in firsts.values()], axis=0)
+    return seconds[later] if later.any() else seconds
 
 
 def _flops_per_token(run: RunConfig) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -47,11 +48,15 @@ class StudyOutcome:
         "emitted" for one that somebody else is to train.
       reasons: by folder, why a run did not end.
       stopped: the signal that stopped the stage, None for none.
+      when: of a stage that was stopped, what must happen before the same command goes on, in words; "" for nothing.
+      logs: the folder of what the runs' processes wrote.
     """
 
     statuses: Mapping[str, str]
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stopped: str | None = None
+    when: str = ""
+    logs: Path | None = None
 
     @property
     def diverged(self) -> list[str]:
@@ -98,9 +103,12 @@ def make_executor(
     require(name in EXECUTORS, "executor", name, f"no such executor{nearest(name, list(EXECUTORS))}")
     module, executor, config = EXECUTORS[name]
     module = importlib.import_module(module)
-    known = [field.name for field in dataclasses.fields(getattr(module, config)) if field.name != "mirrors"]
+    default = dataclasses.replace(getattr(module, config)(), mirrors=mirrors)
+    known = [field.name for field in dataclasses.fields(default) if field.name != "mirrors"]
+    changes = {}
     for option, value in options.items():
         require(option in known, f"option {option}", value,
                 f"executor {name} has no such option{nearest(option, known)}")
-    chosen = override(dataclasses.replace(getattr(module, config)(), mirrors=mirrors), options)
-    return getattr(module, executor)(study, root, data_root, options=chosen, policy=policy)
+        # Quoted, text stays text: an account may be a number.
+        changes[option] = json.dumps(value) if isinstance(getattr(default, option), str) else value
+    return getattr(module, executor)(study, root, data_root, options=override(default, changes), policy=policy)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 PREEMPTED = 75
-NOT_STARTED = -1  # the checkpoint that the run starts from is not there
+NOT_STARTED = 256  # no exit code: the checkpoint that the run starts from is not there
 
 
 class TrainJob:

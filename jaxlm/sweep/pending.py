@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from jaxlm.sweep.compute import spend
@@ -29,12 +29,8 @@ class Pending:
         self._failures: collections.Counter[str] = collections.Counter()
         self.reasons: dict[str, str] = {}
         self.statuses = recorded_states(root, [run.folder for run in stage.runs])
-        if policy.diverged:
-            for name in [name for name, status in self.statuses.items() if status == "diverged"]:
-                # Its own trainer would take the record's word for it.
-                record.set_status(root / name, "preempted", reason="diverged, to be tried again as asked")
-                self.statuses[name] = "preempted"
-        self.waiting = longest_first([run for run in stage.runs if self.statuses[run.folder] not in ENDED])
+        over = ("finished",) if policy.diverged else ENDED
+        self.waiting = longest_first([run for run in stage.runs if self.statuses[run.folder] not in over])
 
     def ready(self, run: RunConfig) -> bool:
         """Whether the checkpoint that the run starts from is committed (Orbax renames when it is)."""
@@ -43,26 +39,37 @@ class Pending:
         return (self._root / run.origin.run / "checkpoints" / str(run.origin.step)).is_dir()
 
     def take(self, run: RunConfig) -> None:
-        """Takes note that somebody trains `run` now."""
+        """Takes note that somebody trains `run` now; one that diverged is recorded as preempted, that it may go on."""
         self.waiting.remove(run)
+        folder = self._root / run.folder
+        if self.statuses[run.folder] == "diverged":  # its own trainer would take the record's word for it
+            reason = writer.load(folder)["status"]["reason"]
+            record.set_status(folder, "preempted", reason=f"diverged, to be tried again as asked: {reason}")
         self.statuses[run.folder] = "running"
 
-    def orphans(self) -> list[RunConfig]:
-        """Takes out the runs that will never be ready, and returns them.
+    def orphans(self, elsewhere: Collection[str] = ()) -> list[RunConfig]:
+        """Takes out the runs that will never be ready, and what starts from them; returns them.
 
         They are skipped where their parent ended before their branch, and failed where it finished and its checkpoint
-        is gone.
+        is gone. The runs `elsewhere` are still to come, beside those that wait or are in hand here.
         """
-        coming = {run.folder for run in self.waiting}
-        lost = [run for run in self.waiting if run.origin is not None and run.origin.run not in coming
-                and self._parent(run) in (*ENDED, "failed", "skipped") and not self.ready(run)]
-        for run in lost:
-            self.waiting.remove(run)
-            gone = self._parent(run) == "finished"
-            self.statuses[run.folder] = "failed" if gone else "skipped"
-            self.reasons[run.folder] = (f"its parent {run.origin.run} has no checkpoint {run.origin.step}" if gone else
-                                        f"its parent {run.origin.run} ended {self._parent(run)}")
+        lost: list[RunConfig] = []
+        while found := self._never_ready(elsewhere):
+            for run in found:
+                self.waiting.remove(run)
+                parent, state = run.origin.run, self._parent(run)
+                gone = state == "finished"
+                self.statuses[run.folder] = "failed" if gone else "skipped"
+                self.reasons[run.folder] = f"its parent {parent} " + (
+                    f"has no checkpoint {run.origin.step}" if gone else
+                    "was not trained" if state == "new" else f"ended {state}")
+            lost += found
         return lost
+
+    def _never_ready(self, elsewhere: Collection[str]) -> list[RunConfig]:
+        coming = {run.folder for run in self.waiting}.union(elsewhere)
+        return [run for run in self.waiting if run.origin is not None and run.origin.run not in coming
+                and self.statuses.get(run.origin.run) != "running" and not self.ready(run)]
 
     def _parent(self, run: RunConfig) -> str:
         """How the parent of `run` stands; that of an earlier stage by its record."""
@@ -83,13 +90,13 @@ class Pending:
             self.waiting.insert(0, run)
         return again
 
-    def record_death(self, run: RunConfig, reason: str) -> None:
-        """Records as failed a run whose process died without a word; one that has no record stays without."""
+    def record_death(self, run: RunConfig, reason: str, *, state: str = "failed") -> None:
+        """Records as `state` a run whose process died without a word; one that has no record stays without."""
         folder = self._root / run.folder
         with contextlib.suppress(InputError, OSError):  # no record, or another process goes on with it
             if writer.load(folder)["status"]["state"] == "running":
                 with record.run_lock(folder):
-                    record.set_status(folder, "failed", reason=reason)
+                    record.set_status(folder, state, reason=reason)
 
 
 def recorded_states(root: Path, names: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 What has ended is read from the records, so a study that was interrupted goes on where it was.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -71,7 +72,7 @@ class Pool:
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers.values():
-            if worker.stdin:
+            with contextlib.suppress(BrokenPipeError):  # one that was killed
                 worker.stdin.close()
         for worker in self._workers.values():
             try:
@@ -95,7 +96,8 @@ class Pool:
                         self._handle(*self._messages.get(), pending=pending, display=display)
                 while self._busy:  # stopped: every run in hand saves its state first
                     self._handle(*self._messages.get(), pending=pending, display=display)
-        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons, stopped=self._stopped)
+        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons, stopped=self._stopped,
+                            logs=self._root / "logs")
 
     def _dispatch(self, pending: Pending, display: Display) -> None:
         for run in [run for run in pending.waiting if pending.ready(run)]:
@@ -105,15 +107,16 @@ class Pool:
                 return
             worker = self._idle.pop()
             pending.take(run)
-            self._busy[worker] = run
-            display.started(run.folder, updates=run.updates, first=run.parent.step if run.parent else 0)
             line = json.dumps({"run": configs.to_dict(run), "study": self._study.name,
                                "mirrors": self._config.mirrors})
             try:
                 self._workers[worker].stdin.write(line + "\n")
                 self._workers[worker].stdin.flush()
             except BrokenPipeError:  # killed while idle; the end of its output says so too, and is handled there
+                pending.stopped(run, "preempted", None)
                 continue
+            self._busy[worker] = run
+            display.started(run.folder, updates=run.updates, first=run.parent.step if run.parent else 0)
 
     def _start_worker(self) -> None:
         number = max(self._core, default=-1) + 1

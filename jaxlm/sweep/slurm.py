@@ -10,7 +10,9 @@ jobs go on; started again while jobs of the study are in the queue, it says so a
 Source of the protocol of preemption: submitit's documentation, docs/checkpointing.md.
 """
 
+import contextlib
 import dataclasses
+import io
 import shutil
 import signal
 import subprocess
@@ -34,7 +36,11 @@ from jaxlm.train.config import RunConfig
 from scaling import record
 
 MISTAKE = 2
+KNOWN = (*ENDED, "failed", "preempted")
 JAXLM = (sys.executable, "-c", "from jaxlm.cli import main; raise SystemExit(main())")
+# States of a job that Slurm took away before it could save: no fault of the run, which goes on.
+LOST = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "TIMEOUT")
+PATIENCE = 60.0  # seconds to wait for squeue
 # A timeout, unlike a failure, is no reason to give a run up: it goes on from its checkpoint.
 REQUEUES = 1000
 
@@ -78,6 +84,8 @@ class SlurmConfig:
         for name, least in (("minutes", 1), ("cpus", 1), ("gpus", 0), ("memory_gb", 0), ("parallel", 1), ("grace", 1),
                             ("poll", 0)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"must be at least {least}")
+        require(self.grace < 60 * self.minutes, "grace", self.grace, f"must be less than minutes = {self.minutes}, in "
+                                                                     "seconds")
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Returns what submitit's AutoExecutor takes; for "local" it leaves out those of Slurm alone."""
@@ -120,7 +128,7 @@ class Slurm:
     def run_stage(self, stage: Stage) -> StudyOutcome:
         """Submits the runs of a stage that have not ended and waits for their jobs, or for a signal."""
         self._stages.append(stage)
-        pending = Pending(stage, self._root, self._policy)
+        pending, when = Pending(stage, self._root, self._policy), ""
         if pending.waiting:
             known = dataclasses.replace(self._study, stages=tuple(self._stages))
             save_study(known, self._root / "slurm" / "study.json")
@@ -135,9 +143,11 @@ class Slurm:
                     for name in [name for name, submitted in self._jobs.items() if submitted.done()]:
                         self._settle(by_folder[name], self._jobs.pop(name), pending, display)
             if self._stopped and self._jobs:
-                print(f"jaxlm: {len(self._jobs)} jobs go on; scancel --name={self._study.name} ends them",
-                      file=sys.stderr)
-        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons, stopped=self._stopped)
+                ends = (f"scancel --name={self._study.name} ends them" if self._config.cluster == "slurm" else
+                        "they are processes of this machine")
+                when = f" when the {len(self._jobs)} jobs under way have ended; {ends}"
+        return StudyOutcome(statuses=pending.statuses, reasons=pending.reasons, stopped=self._stopped, when=when,
+                            logs=self._root / "slurm")
 
     def _submit(self, pending: Pending, display: Display) -> None:
         """Submits the waiting runs that can start, and to Slurm those whose parent's job is in the queue too."""
@@ -168,8 +178,11 @@ class Slurm:
                                     mirrors=self._config.mirrors)
             needs = run.origin and str(self._root / run.origin.run / "checkpoints" / str(run.origin.step))
             jobs.append(job.TrainJob(command, environment, needs))
-        with executor.batch():
-            return [executor.submit(each) for each in jobs]
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
+                return [executor.submit(each) for each in jobs]
+        except self._submitit.core.utils.FailedJobError as error:
+            raise OSError(f"executor slurm: sbatch refused: {error}") from None
 
     def _settle(self, run: RunConfig, submitted: Any, pending: Pending, display: Display) -> None:
         """Decides by its record what becomes of a run whose job has ended."""
@@ -178,13 +191,16 @@ class Slurm:
         if code == job.NOT_STARTED:  # its parent stopped short, and is started again or not
             pending.stopped(run, "preempted", None)
             return
-        if code is None:
-            where = submitted.paths.folder
-            pending.record_death(run, f"its job {submitted.job_id} ended {submitted.state}; see {where}")
+        ended = f"job {submitted.job_id} ended " + (submitted.state if code is None else f"with {code}")
+        lost = code is None and submitted.state in LOST
+        pending.record_death(run, f"its {ended}; see {submitted.paths.folder}", state="preempted" if lost else "failed")
         status, reason, loss = self._recorded(run)
-        if status not in (*ENDED, "preempted", "failed"):
+        if lost and status not in ENDED:
+            status, reason = "preempted", ended
+        elif code == MISTAKE or status not in KNOWN or (status == "preempted" and code != job.PREEMPTED):
+            # The record is of an earlier start, or of none.
             why = "another process trains it" if status == "running" else _last_line(submitted.stderr())
-            status, reason = "failed", f"job {submitted.job_id} ended with {code}: {why}"
+            status, reason = "failed", f"{ended}: {why}"
         if pending.stopped(run, status, reason, mistake=code == MISTAKE):
             display.again(name, status, reason)
         else:
@@ -203,11 +219,20 @@ class Slurm:
 
 
 def _check_queue(name: str) -> None:
-    """Raises `ConfigError` while jobs of that name are in the queue: submitted twice, a run would be trained once."""
+    """Raises `ConfigError` while jobs of that name are in the queue: submitted twice, a run would be trained once.
+
+    Raises `OSError` where Slurm does not say.
+    """
     if not shutil.which("squeue"):
         return
     words = ["squeue", "--me", "--noheader", f"--name={name}", "--format=%i"]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout.split()
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    except subprocess.TimeoutExpired:
+        raise OSError(f"executor slurm: squeue has not answered for {PATIENCE:g} s") from None
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"executor slurm: squeue failed: {_last_line(error.stderr)}") from None
+    found = done.stdout.split()
     if found:
         raise ConfigError(f"study {name!r}: its jobs {', '.join(found[:5])}{' ...' if len(found) > 5 else ''} are in "
                           f"Slurm's queue; wait for them, or scancel --name={name}")

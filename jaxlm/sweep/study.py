@@ -31,14 +31,15 @@ class Stage:
       plan: called with the study's folder when the stage begins; returns further runs, chosen by the
         records of the stages before, always the same ones for the same records. `jaxlm train STUDY:RUN` knows
         them in the file that `jaxlm study --executor emit` writes only.
-      bound: runs of at least the cost of those that `plan` may return, for `jaxlm study --estimate` alone.
+      bound: runs of at least the cost of those that `plan` may return, () where it returns none that are new, None
+        where that is not known; for `jaxlm study --estimate` alone.
     """
 
     title: str
     runs: tuple[RunConfig, ...] = ()
     then: Callable[[Path], None] | None = None
     plan: Callable[[Path], tuple[RunConfig, ...]] | None = None
-    bound: tuple[RunConfig, ...] = ()
+    bound: tuple[RunConfig, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,14 @@ class Study:
             twice = sorted(name for name, count in counts.items() if count > 1)
             raise ConfigError(f"study runs = {twice!r}: each run may stand in a study once")
         _check_no_cycle(by_folder)
+        stages = {run.folder: number for number, stage in enumerate(self.stages) for run in stage.runs}
         for run in self.runs:
             if run.origin is not None:
                 field = "parent" if run.parent else "initial"
                 config.require(run.origin.run in by_folder, f"{field}.run", run.origin.run,
                                f"run {run.name} branches off no run of the study")
+                config.require(stages[run.origin.run] <= stages[run.folder], f"{field}.run", run.origin.run,
+                               f"run {run.name} branches off a run of a later stage")
                 _check_kept(run, by_folder[run.origin.run], field)
             if run.parent is not None:
                 parent = by_folder[run.parent.run]

@@ -18,8 +18,8 @@ from jaxlm.train.hosts import HostLost, HostsError
 
 WAIT = 3600  # seconds that a host may be busy alone, with preparing its data, while the others wait
 
-# What gloo, NCCL and the coordination service say of a host that is gone.
-_GONE = re.compile(r"(?i:gloo|nccl|heartbeat|coordination.?service)|UNAVAILABLE:|ABORTED:")
+# What gloo, NCCL, the coordination service and Orbax's own barriers say of a host that is gone.
+_GONE = re.compile(r"(?i:gloo|nccl|heartbeat|coordination.?service)|UNAVAILABLE:|ABORTED:|DEADLINE_EXCEEDED")
 
 
 def exchange(topic: str, value: Any) -> list[Any]:
@@ -46,16 +46,14 @@ def from_first(topic: str, make: Callable[[], Any]) -> Any:
         with losing():
             team.client.key_value_set(place, json.dumps(value))
         return value
-    with losing():
-        return json.loads(team.wait(team.client.blocking_key_value_get, place, WAIT * 1000))
+    return json.loads(_patiently(team, team.client.blocking_key_value_get, place))
 
 
 def barrier(name: str) -> None:
     """Waits until all hosts are here; raises `HostsError` after `WAIT` seconds."""
     team = hosts.team()
     if team is not None:
-        with losing():
-            team.wait(team.client.wait_at_barrier, f"jaxlm/{name}", WAIT * 1000)
+        _patiently(team, team.client.wait_at_barrier, f"jaxlm/{name}")
 
 
 def agreed_stop(reason: str | None) -> str | None:
@@ -90,9 +88,18 @@ def losing() -> Iterator[None]:
     except (ConfigError, HostsError):
         raise
     except Exception as error:
-        team, text = hosts.team(), str(error)
-        if team is not None and "DEADLINE_EXCEEDED" in text:
-            raise HostsError(f"not all of {team.config.count} hosts came within {WAIT} s") from error
-        if team is None or not _GONE.search(text):
+        team = hosts.team()
+        if team is None or not _GONE.search(str(error)):
             raise
         raise HostLost(*hosts.verdict(team, patience=3 * hosts.POLL)) from error
+
+
+def _patiently(team: hosts.Team, call: Callable[[str, int], Any], place: str) -> Any:
+    """Returns what the store's `call` gives once the others are there; raises `HostsError` after `WAIT` seconds."""
+    with losing():
+        try:
+            return team.wait(call, place, WAIT * 1000)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+            raise HostsError(f"not all of {team.config.count} hosts came within {WAIT} s") from error

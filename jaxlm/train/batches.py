@@ -23,10 +23,12 @@ def training_batches(config: RunConfig, dataset: Any, mesh: Mesh, *, step: int, 
 
     def read(start: int, stop: int) -> np.ndarray:
         tokens = np.zeros((*shape[:2], stop - start, shape[3]), np.int32)
-        for k in range(count):
+        for k in range(step, step + count):
+            if stop - start == micro:
+                tokens[k - step] = dataset.batch(k, config.batch).reshape(shape[1:])
+                continue
             for a in range(config.accumulation):
-                first = ((step + k) * config.accumulation + a) * micro + start
-                tokens[k, a] = _examples(dataset, first, stop - start)
+                tokens[k - step, a] = _examples(dataset, (k * config.accumulation + a) * micro + start, stop - start)
         return tokens
 
     return _placed(read, shape, mesh)
@@ -35,17 +37,23 @@ def training_batches(config: RunConfig, dataset: Any, mesh: Mesh, *, step: int, 
 def diagnosed_batches(config: RunConfig, dataset: Any, mesh: Mesh, *, step: int) -> tuple[jax.Array, jax.Array | None]:
     """Returns the first micro-batch of batch `step` [B, T + 1], and sequences of it [C, P, T + 1], P data shards."""
     first, length = step * config.batch, config.data.sequence + 1
-    batch = _placed(lambda start, stop: _examples(dataset, first + start, stop - start),
-                    (config.microbatch, length), mesh)
+
+    @functools.cache
+    def read(start: int, stop: int) -> np.ndarray:
+        return _examples(dataset, first + start, stop - start)
+
+    batch = _placed(read, (config.microbatch, length), mesh)
     count, shards = config.diagnostics.sequences, config.mesh.batch_shards
     if config.accumulation > 1 or not count:
         return batch, None
 
-    def read(start: int, stop: int) -> np.ndarray:
+    def alone(start: int, stop: int) -> np.ndarray:
+        if stop - start == shards:
+            return read(0, config.microbatch)[:count].reshape(-1, shards, length)
         return np.stack([_examples(dataset, first + c * shards + start, stop - start)
                          for c in range(count // shards)])
 
-    return batch, _placed(read, (count // shards, shards, length), mesh)
+    return batch, _placed(alone, (count // shards, shards, length), mesh)
 
 
 def heldout_batches(config: RunConfig, dataset: Any, mesh: Mesh) -> jax.Array:
@@ -69,10 +77,13 @@ def _examples(dataset: Any, first: int, count: int) -> np.ndarray:
 def _placed(read: Callable[[int, int], np.ndarray], shape: tuple[int, ...], mesh: Mesh) -> jax.Array:
     """Returns the array of a shape whose last axis but one counts sequences, `read(start, stop)` giving some."""
     axis = len(shape) - 2
+    placement = NamedSharding(mesh, batch_spec(axis))
+    if not mesh.is_multi_process:  # one read of them all
+        return jax.device_put(read(0, shape[axis]), placement)
     read = functools.cache(read)  # devices that hold the same sequences
 
     def piece(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[axis].indices(shape[axis])
         return read(start, stop)
 
-    return jax.make_array_from_callback(shape, NamedSharding(mesh, batch_spec(axis)), piece)
+    return jax.make_array_from_callback(shape, placement, piece)

@@ -124,7 +124,10 @@ def _read(folder: Any, step: int, target: TrainState) -> dict[str, Any]:
     """Returns the tree of a checkpoint, placed like `target`, with its checksum where it has one."""
     import orbax.checkpoint as ocp
 
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    # As if this host were alone: Orbax would wait for the others, of which one may have met damage.
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+    with ocp.CheckpointManager(folder, options=options) as manager:
         saved = _saved_tree(folder / str(step) / "default")
         _check_same_model(saved, target, f"checkpoint {folder.parent.name}/{step}")
         wanted = target._asdict()

@@ -239,7 +239,7 @@ class RunConfig:
         Of a schedule from an array it holds the digest of the rates in place of the path, for a file that
         moves is the same schedule, and another one under the same name is not.
         """
-        data = config.to_dict(config.from_dict(RunConfig, config.to_dict(self)))
+        data = config.canonical(self)
         del data["mesh"]
         # These came later; left out where they say nothing, so that the runs of before keep their names.
         if self.initial is None:

@@ -36,13 +36,16 @@ Training itself is the same with and without, bit for bit on a CPU (tested).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxlm.model import Probe
 from jaxlm.params import ParamInfo
+from jaxlm.params.activations import whole_batch
+
+if TYPE_CHECKING:
+    from jaxlm.model import Probe
 
 
 class StepDiagnostics(NamedTuple):
@@ -67,7 +70,7 @@ class StateDiagnostics(NamedTuple):
     """
 
     block_param_rms: jax.Array
-    probe: Probe
+    probe: "Probe"
     small_grad_sq: jax.Array | None
 
 
@@ -111,7 +114,9 @@ def sequence_grad_sq(
         return squared_norm(gradient(sequence_S[None], jax.random.fold_in(key, index)))
 
     indices_CxP = jnp.arange(turns * side).reshape(turns, side)
-    return jnp.mean(jax.lax.map(lambda turn: jax.vmap(one)(*turn), (sequences_CxPxS, indices_CxP)))
+    with whole_batch() as shards:
+        side_by_side = jax.vmap(one, spmd_axis_name=shards)
+        return jnp.mean(jax.lax.map(lambda turn: side_by_side(*turn), (sequences_CxPxS, indices_CxP)))
 
 
 def _block(info: ParamInfo) -> int:

@@ -31,6 +31,7 @@ from jaxlm.config import ConfigError, require
 HEARTBEAT = 60  # seconds of silence after which a host is lost
 GRACE = 10.0  # seconds that last words may take
 POLL = 1.0  # seconds between two looks whether another host has failed
+LONGEST = 86_400  # seconds that hosts may take to come
 PREEMPTED = 75  # exit code: start again
 
 VARIABLES = {"coordinator": "JAXLM_COORDINATOR", "hosts": "JAXLM_HOSTS", "host-index": "JAXLM_HOST_INDEX"}
@@ -54,12 +55,21 @@ class HostsConfig:
 
     def __post_init__(self) -> None:
         host, _, port = self.coordinator.rpartition(":")
-        require(bool(host) and port.isdecimal() and 0 < int(port) < 2**16, "coordinator", self.coordinator,
+        require(_is_name(host) and port.isdecimal() and 0 < int(port) < 2**16, "coordinator", self.coordinator,
                 "must be HOST:PORT")
         require(self.count >= 1, "hosts", self.count, "must be at least 1")
         require(0 <= self.index < self.count, "host-index", self.index,
                 f"must lie in 0..{self.count - 1} for {self.count} hosts")
-        require(self.timeout > 0, "host-timeout", self.timeout, "must be above 0 seconds")
+        require(0 < self.timeout <= LONGEST, "host-timeout", self.timeout,
+                f"must lie in 0..{LONGEST} seconds, 0 excluded")
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host's name can be looked up."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 class HostsError(OSError):
@@ -84,7 +94,7 @@ class Team:
     leaving: threading.Event = dataclasses.field(default_factory=threading.Event)
     rounds: Iterator[int] = dataclasses.field(default_factory=itertools.count)
     topics: dict[str, int] = dataclasses.field(default_factory=dict)
-    last_words: Callable[[str], None] | None = None
+    last_words: Callable[[str, int], None] | None = None
 
     def place(self, topic: str) -> str:
         """Returns a place in the store for this use of a topic, the same on all hosts."""
@@ -131,7 +141,8 @@ def team() -> Team | None:
 
 def is_first() -> bool:
     """Whether this is the host that writes records; starts no device."""
-    return _team is None or _team.config.index == 0
+    found = team()
+    return found is None or found.config.index == 0
 
 
 def initialize(hosts: HostsConfig) -> None:
@@ -189,8 +200,11 @@ def joined(hosts: HostsConfig | None, explain: Callable[[BaseException], tuple[i
 
 
 @contextlib.contextmanager
-def last_words(say: Callable[[str], None]) -> Iterator[None]:
-    """Within it `say` is called with the reason where this process must end at once, for another host is gone."""
+def last_words(say: Callable[[str, int], None]) -> Iterator[None]:
+    """Within it `say` is called where this process must end at once, for another host has failed or is gone.
+
+    It is given the reason and the exit code, in whichever thread has learned of it.
+    """
     if _team is not None:
         _team.last_words = say
     try:
@@ -299,7 +313,7 @@ def _end(line: str, code: int) -> NoReturn:
     timer.start()
     if _team is not None and _team.last_words is not None:
         with contextlib.suppress(Exception):
-            _team.last_words(line)
+            _team.last_words(line, code)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         print(f"jaxlm: {line}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ Everything that touches the host while a run trains stands here: files, clock, s
 
 import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,10 @@ from jaxlm.train.rows import Chunk, Diverged, Progress, RowWriter
 from jaxlm.train.start import Job, Outcome
 from jaxlm.train.state import TrainState
 from scaling import record
+from scaling.errors import InputError
 from scaling.record.files import folder as open_folder
+
+_WRITING = threading.Lock()  # a process says its last words (`hosts.last_words`) in another thread
 
 
 def train(
@@ -78,7 +82,7 @@ def train(
                           schedules.provenance(config.schedule, config.updates))
         status, mirrored = "failed", None
         try:
-            with agreement.losing(), hosts.last_words(lambda reason: _record_end(job, hold, "preempted", reason)):
+            with agreement.losing(), hosts.last_words(lambda line, code: _record_end(job, hold, line, code)):
                 state, writer = _start_attempt(job, hold=hold, mirrors=mirrors, report=report)
                 mirrored = writer.mirrors
                 outcome = _finish_attempt(job, state, writer, stop=stop, stop_at=stop_at or config.updates)
@@ -87,9 +91,8 @@ def train(
         except record.LeaseLost:
             raise  # the record is another process's now
         except BaseException as error:
-            preempted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == hosts.PREEMPTED
-            status = "preempted" if preempted else "failed"
-            _record_end(job, hold, status, f"{type(error).__name__}: {error}")
+            code = hosts.PREEMPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+            status = _record_end(job, hold, f"{type(error).__name__}: {error}", code)
             raise
         finally:
             if mirrored:
@@ -106,11 +109,18 @@ def _shared_outcome(topic: str, make: Callable[[], Outcome | None]) -> Outcome |
     return found and Outcome(**found)
 
 
-def _record_end(job: Job, hold: record.Hold | None, status: str, reason: str) -> None:
-    """Records how a run stands that did not end well, on the host that writes."""
+def _record_end(job: Job, hold: record.Hold | None, reason: str, code: int) -> str:
+    """Returns the status of a run that did not end well, and on the host that writes records it.
+
+    A run that has ended already stays as it is, and one that another process holds now.
+    """
+    status = "preempted" if code == hosts.PREEMPTED else "failed"
     if hold is not None:
-        with contextlib.suppress(OSError):  # a full disk, say, which may be the reason
-            record.set_status(job.folder, status, reason=reason.splitlines()[0])
+        with contextlib.suppress(OSError, InputError), _WRITING:  # a full disk, say, which may be the reason
+            hold.check()
+            if record.summarise(job.folder).status["state"] not in ("finished", "diverged"):
+                record.set_status(job.folder, status, reason=reason.splitlines()[0])
+    return status
 
 
 def _start_attempt(
@@ -130,7 +140,8 @@ def _start_attempt(
     def begin() -> int:
         for note in _notes(job, measured):
             tell(note)
-        attempt = record.start_attempt(folder, measured)
+        with _WRITING:
+            attempt = record.start_attempt(folder, measured)
         for step in damaged:  # once their loss is on record; a save of the same step needs the place
             checkpoints.set_aside(job.checkpoints, step)
         return attempt
@@ -166,7 +177,8 @@ def _finish_attempt(
 
 
 def _recorded(folder: Any, outcome: Outcome) -> Outcome:
-    record.set_status(folder, outcome.status, reason=outcome.reason)
+    with _WRITING:
+        record.set_status(folder, outcome.status, reason=outcome.reason)
     return outcome
 
 
@@ -174,9 +186,10 @@ def _finished(job: Job, params_digest: str) -> Outcome:
     """Records the result of a run that has made all its updates."""
     updates = job.config.updates
     loss = float(record.read(job.folder).metrics["heldout_loss"][-1])
-    record.set_status(job.folder, "finished", result={
-        "updates": updates, "tokens": updates * job.config.tokens_per_update, "heldout_loss": loss,
-        "params_digest": params_digest})
+    with _WRITING:
+        record.set_status(job.folder, "finished", result={
+            "updates": updates, "tokens": updates * job.config.tokens_per_update, "heldout_loss": loss,
+            "params_digest": params_digest})
     return Outcome(status="finished", step=updates, heldout_loss=loss)
 
 

@@ -53,8 +53,9 @@ def preflight(config: RunConfig, datasets: Sequence[Any], *, stop_at: int | None
     _raise_together(HostsError, lines)
     lines = differences([each[1] for each in found])
     if any("configuration hash" in line for line in lines):
-        everyone = agreement.exchange("configuration", _fields(configs.to_dict(config)))
-        lines = [line for line in lines if "configuration hash" not in line] + differences(everyone)
+        named = differences(agreement.exchange("configuration", _fields(configs.to_dict(config))))
+        # The hash stays where no field says it better: nothing against None, say.
+        lines = [line for line in lines if not named or "configuration hash" not in line] + named
     _raise_together(ConfigError, lines + differences([each[2] for each in found]))
 
 

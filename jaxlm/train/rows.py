@@ -17,6 +17,8 @@ from jaxlm.train.step import SCALARS, Metrics
 from scaling import record
 from scaling.diagnostics import SPIKE_WINDOW, spikes
 
+FLUSH_SECONDS = 60.0  # rows wait no longer than this and a call, so that who watches a run sees it move
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -55,12 +57,12 @@ class Diverged(Exception):
 class RowWriter:
     """Turns fetched metrics into record rows; rows wait in memory until `flush`.
 
-    `attempt` and `hold` are None on a host that writes no record.
+    `hold` is None on a host that writes no record.
     """
 
     config: RunConfig
     folder: Path
-    attempt: int | None
+    attempt: int
     rates: np.ndarray
     report: Callable[[Progress], None]
     hold: record.Hold | None
@@ -71,9 +73,15 @@ class RowWriter:
     losses: list[float] = dataclasses.field(default_factory=list)
     next_step: int = 0
     evaluated: dict[int, float] = dataclasses.field(default_factory=dict)  # held-out loss after so many updates
+    flushed: float = dataclasses.field(default_factory=time.monotonic)
 
     def settle(self, chunk: Chunk) -> None:
-        """Fetches a chunk's metrics; raises `Diverged` where it met a non-finite value."""
+        """Fetches a chunk's metrics; raises `Diverged` where it met a non-finite value.
+
+        Rows of the chunks before are written first, where those on disk are `FLUSH_SECONDS` old.
+        """
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
         made, healthy, metrics = jax.device_get((chunk.made, chunk.healthy, chunk.metrics))
         seconds = (time.perf_counter() - chunk.started) / max(int(made), 1)
         for i in range(int(made)):
@@ -112,6 +120,7 @@ class RowWriter:
 
     def flush(self) -> None:
         """Writes the waiting rows as a segment of each kind, if the run is still this process's."""
+        self.flushed = time.monotonic()
         if self.hold is None:
             self.rows, self.diagnostics = [], []
             return

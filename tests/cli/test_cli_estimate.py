@@ -60,8 +60,8 @@ def write(root, run, seconds, host):
     ("elsewhere", "time not known")])
 def test_the_speed_is_that_of_finished_runs_on_this_machine(tmp_path, capsys, monkeypatch, host, expected):
     monkeypatch.setattr("platform.node", lambda: "here")
-    # The first update compiled; the middle one took half a second.
-    write(tmp_path / "tiny", load_study(str(TINY)).run("trunk"), [9.0, 0.5, 0.5], host)
+    # The first call of four updates compiled; a later update takes half a second.
+    write(tmp_path / "tiny", load_study(str(TINY)).run("trunk"), [9.0] * 4 + [0.5] * 2, host)
     assert main(words(tmp_path)) == 0
     out = capsys.readouterr().out
     assert "all: 2 runs, 1 more have ended" in out and expected in out
@@ -74,7 +74,8 @@ from jaxlm.sweep import RateGrid, Stage, Study
 def study():
     grid = RateGrid(arms={"a": lambda rate, seed: (run(f"r{rate:g}-s{seed}", updates=4, peak_lr=rate, seed=seed),)},
                     middle=1e-2, extensions=1)
-    return Study(name="grid", question="?", stages=(*grid.stages(), Stage(title="free", plan=lambda root: ())))
+    return Study(name="grid", question="?", stages=(*grid.stages(), Stage(title="free", plan=lambda root: ()),
+                 Stage(title="none", plan=lambda root: (), bound=())))
 """
 
 
@@ -88,4 +89,5 @@ def test_stages_that_are_still_to_be_planned_have_a_bound_or_say_that_they_have_
     assert f"grids, pushed 1: planned from the records before it, at most 1 runs, {flops(4):.3g} FLOPs, 4" in out
     assert f"3 seeds at the best rate: planned from the records before it, at most 2 runs, {flops(8):.3g} FLOPs" in out
     assert "free: planned from the records before it, how many runs is not known" in out
+    assert "none: planned from the records before it, no further runs" in out and "'none'" not in out
     assert "altogether at most 6 runs" in out and "without the runs of 'free', which states no bound" in out

@@ -99,6 +99,55 @@ def test_it_goes_on_while_a_study_is_at_work(root, capsys):
     assert watch.run([str(root)], every=0.5, sleep=sleep) == 0
 
 
+def test_a_study_at_work_under_the_root_is_waited_for_before_its_first_record(tmp_path):
+    (tmp_path / "runs" / ".cache").mkdir(parents=True)
+    live = Live([str(tmp_path / "runs")])
+    with record.run_lock(tmp_path / "runs" / "new"):
+        assert live.poll() == [] and live.at_work()
+        helpers.make(tmp_path / "runs" / "old", "a")
+        assert not watch.over(live, live.poll())
+    assert watch.over(live, live.poll())
+
+
+def test_what_cannot_be_read_is_told_once_and_the_watch_goes_on(root, monkeypatch, capsys):
+    helpers.make(root, "c")
+    (root / "c-run" / "run.json").write_text("{")
+    poll, polls = Live.poll, []
+
+    def failing(live):
+        polls.append(live)
+        if len(polls) in (2, 3):
+            raise OSError("the store does not answer")
+        return poll(live)
+
+    monkeypatch.setattr(Live, "poll", failing)
+    steps = iter([lambda: None, lambda: None, lambda: record.set_status(root / "b-run", "failed", reason="x")])
+    assert watch.run([str(root)], every=1.0, sleep=lambda seconds: next(steps)()) == 0
+    out, err = capsys.readouterr()
+    assert len(polls) == 4 and out.endswith("2 runs: 1 failed, 1 finished\n")
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [["jaxlm", "cannot be read"]] * 2
+    assert "c-run/run.json: corrupt" in err and "the store does not answer" in err
+
+
+def test_on_a_terminal_the_table_is_drawn_again_until_all_have_ended(root, monkeypatch):
+    import os
+
+    reading, writing = os.openpty()
+    steps = iter([
+        lambda: start(root / "b-run", 0),
+        lambda: record.set_status(root / "b-run", "finished", result={
+            "updates": 4, "tokens": 128, "heldout_loss": 1.5, "params_digest": "b"})])
+    with open(writing, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        assert watch.run([str(root)], every=1.0, sleep=lambda seconds: next(steps)()) == 0
+        terminal.flush()
+        text = os.read(reading, 65536).decode()
+    os.close(reading)
+    shown = [text.find(word) for word in ("1 preempted, 1 finished", "1 interrupted, 1 finished", "2 finished")]
+    assert -1 < shown[0] < shown[1] < shown[2], text
+
+
 def test_the_table_of_a_terminal_shows_what_trains_first(root, monkeypatch):
     from rich.console import Console
 

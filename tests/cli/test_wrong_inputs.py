@@ -19,7 +19,7 @@ TABLE = [
     ("jaxlm study nowhere.py --out TMP", 2, "study 'nowhere.py': no such file"),
     ("jaxlm study quickstart --wrkers 3 --out TMP", 2, "--wrkers: no such option"),
     (f"jaxlm study {TINY} --workers -1 --out TMP", 2, "workers = -1: must not be negative"),
-    (f"jaxlm study {TINY} --workers two --out TMP", 2, "--workers: invalid int value: 'two'"),
+    (f"jaxlm study {TINY} --workers two --out TMP", 2, "workers = 'two': must be of type int, not str"),
     (f"jaxlm study {TINY} --out s3://bucket/runs", 2, "out = 's3://bucket/runs': a study and its report need a local"),
     (f"jaxlm study {TINY} --mirror tensorbord --out TMP", 2, "mirror = 'tensorbord': must be one of tensorboard, wandb"),
     # train

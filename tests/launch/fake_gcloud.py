@@ -1,8 +1,8 @@
 """Stands for gcloud on the PATH: keeps queued resources as files, in the states that a test gives them.
 
 The folder FAKE_GCLOUD holds requests/NAME.json, log (a JSON line a call), and, where the test puts them there, the
-files no-credentials, no-answer and refuse, which say what fails. With FAKE_GCLOUD_COMMAND (JSON) a request is a local
-process: active while it lives, suspended when it is dead.
+files no-credentials, no-answer, refuse and keep, which say what fails. With FAKE_GCLOUD_COMMAND (JSON) a request is a
+local process: active while it lives, suspended when it is dead.
 """
 
 import datetime
@@ -59,6 +59,8 @@ def listing():
 def delete(name):
     """Takes a request out, and ends its process."""
     path = REQUESTS / f"{name}.json"
+    if (HOME / "keep").exists():
+        fail(f"INTERNAL: {name}")
     if not path.exists():
         fail(f"NOT_FOUND: {name}")
     pid = json.loads(path.read_text()).get("pid")

@@ -10,7 +10,7 @@ from jaxlm.train import CheckpointConfig, EvalConfig, RunConfig
 def study():
     """Records grow with each checkpoint, 25 updates apart."""
     run = RunConfig(
-        name="spot", updates=600, batch=32, schedule=Constant(peak_lr=1e-3, warmup=0), chunk=10,
+        name="spot", updates=300, batch=32, schedule=Constant(peak_lr=1e-3, warmup=0), chunk=10,
         model=ModelConfig(vocabulary=16, sequence=16, layers=1, width=8, heads=1, tied=True),
         data=DataConfig(sources=(Synthetic(vocabulary=16, order=1, tokens=60_000),), sequence=16),
         evaluation=EvalConfig(sequences=32), checkpoint=CheckpointConfig(every=25))

@@ -6,18 +6,19 @@ import pytest
 from golden_jobs import SPOT, run_job
 
 from jaxlm.launch.babysit import Policy, QueuedResources, babysit, decide
-from jaxlm.launch.progress import Progress, read_progress
+from jaxlm.launch.ended import read_end
+from jaxlm.launch.progress import Progress
 from jaxlm.launch.queued_resources import Attempt, Request
 from jaxlm.launch.tools import ToolError
 
-POLICY = Policy(attempts=3, delay=60, longest=100, stall=1000, poll=5)
+POLICY = Policy(attempts=3, delay=60, longest=100, stall=1000, failures=2, silence=15, deletes=3, poll=5)
 FIRST = Attempt()
 SECOND = Attempt(number=2, fruitless=1, updates=0)
 CREATED, BEFORE, AFTER = "2026-01-01T10:00:00.123456789Z", "2026-01-01T09:00:00+00:00", "2026-01-01T11:00:00+00:00"
 
 
-def seen(state, attempt=FIRST):
-    return {attempt: Request(state=state, created=CREATED)}
+def seen(state, attempt=FIRST, **fields):
+    return {attempt: Request(state=state, created=CREATED, **fields)}
 
 
 def to_go(updates=0, pending=1, **fields):
@@ -46,9 +47,17 @@ TABLE = [
     (seen("ACTIVE"), to_go(90, 0), None, 0, "finished", (FIRST,), None, 0),
     (seen("DELETING"), to_go(90, 0), None, 0, "finished", (), None, 0),
     ({}, to_go(90, 0), None, 0, "finished", (), None, 0),
-    (seen("ACTIVE"), to_go(failed={"r": AFTER}), None, 0, "failed", (FIRST,), None, 0),
-    (seen("ACTIVE"), to_go(failed={"r": BEFORE}), None, 0, "running", (), None, 0),
-    (seen("ACTIVE"), to_go(pending=2, failed={"r": AFTER}), None, 0, "running", (), None, 0),
+    # A run has failed for good that was started twice since the request was made; what waits for it can do nothing.
+    (seen("ACTIVE"), to_go(failed={"r": (AFTER, AFTER)}), None, 0, "failed", (FIRST,), None, 0),
+    (seen("ACTIVE"), to_go(failed={"r": (BEFORE, AFTER)}), None, 0, "running", (), None, 0),
+    (seen("ACTIVE"), to_go(pending=2, failed={"r": (AFTER, AFTER)}), None, 0, "running", (), None, 0),
+    (seen("ACTIVE"), to_go(pending=2, blocked=1, failed={"r": (AFTER, AFTER)}), None, 0, "failed", (FIRST,), None, 0),
+    (seen("ACTIVE"), to_go(pending=2, failed={"r": (AFTER, AFTER), "s": (AFTER,)}), None, 0, "running", (), None, 0),
+    # A host that will do nothing more: a mistake ends the job, hosts that never met are asked for anew.
+    (seen("ACTIVE", code=2), to_go(), None, 0, "failed", (FIRST,), None, 0),
+    (seen("ACTIVE", code=75), to_go(), None, 0, "stalled", (FIRST,), None, 0),
+    (seen("SUSPENDED", code=2), to_go(), None, 0, "preempted", (FIRST,), None, 0),
+    (seen("ACTIVE", code=2), to_go(90, 0), None, 0, "finished", (FIRST,), None, 0),
     # An attempt that was left behind is given back.
     (seen("ACTIVE") | seen("WAITING_FOR_RESOURCES", SECOND), to_go(), None, 0, "waiting", (FIRST,), None, 0),
     (seen("SUSPENDED") | seen("ACTIVE", SECOND), to_go(), None, 0, "running", (FIRST,), None, 0),
@@ -67,8 +76,16 @@ class Killed(Exception):
     """The babysitter's process is gone."""
 
 
+def watched(ended=lambda folder, created: None):
+    """The requests of a job, whose hosts have left nothing."""
+    return QueuedResources(job=run_job("v5e-16"), options=SPOT, ended=ended)
+
+
 class World:
-    """What happens between two looks of the babysitter: one event a sleep of `poll`."""
+    """What happens between two looks of the babysitter: one event a sleep of `poll`.
+
+    An event is what the records say from then on, or raise; a switch of gcloud; a state of all requests; or None.
+    """
 
     def __init__(self, gcloud, events, *, killed=False):
         self.gcloud, self.events, self.killed = gcloud, list(events), killed
@@ -81,23 +98,28 @@ class World:
             return
         assert self.events, f"still watching: {self.said}"
         event = self.events.pop(0)
-        if isinstance(event, Progress):
+        if isinstance(event, Progress | OSError):
             self.progress = event
         elif isinstance(event, tuple):
             self.gcloud.switch(*event)
-        else:
+        elif event:
             for name in self.gcloud.requests():
                 self.gcloud.set_state(name, event)
         if self.killed:
             raise Killed
 
-    def watch(self):
+    def look(self):
+        """What the records say, or the error that reading them raises."""
+        if isinstance(self.progress, OSError):
+            raise self.progress
+        return self.progress
+
+    def watch(self, cloud=None, **policy):
         """Watches to the end, by a new babysitter after each time that one was killed."""
-        cloud = QueuedResources(job=run_job("v5e-16"), options=SPOT)
         while True:
             try:
-                decision, _ = babysit(cloud, lambda: self.progress, POLICY, say=self.said.append, sleep=self.sleep,
-                                      clock=lambda: self.time)
+                decision, _ = babysit(cloud or watched(), self.look, dataclasses.replace(POLICY, **policy),
+                                      say=self.said.append, sleep=self.sleep, clock=lambda: self.time)
                 return decision.phase
             except Killed:
                 continue
@@ -146,23 +168,48 @@ def test_a_refused_request_counts_and_is_tried_again(gcloud):
 
 
 def test_stalled_slices_are_given_back(gcloud):
-    policy = dataclasses.replace(POLICY, stall=11)
-    cloud = QueuedResources(job=run_job("v5e-16"), options=SPOT)
-    world = World(gcloud, ["ACTIVE", to_go(), to_go(), to_go(), "ACTIVE", to_go(9, 0)])
-    decision, _ = babysit(cloud, lambda: world.progress, policy, say=world.said.append, sleep=world.sleep,
-                          clock=lambda: world.time)
-    assert decision.phase == "finished" and any("stalled (no update in 15 s)" in line for line in world.said)
+    world = World(gcloud, ["ACTIVE", None, None, None, "ACTIVE", to_go(9, 0)])
+    assert world.watch(stall=11) == "finished" and any("stalled (no update in 15 s)" in line for line in world.said)
     assert world.created() == ["one-run-a1-f0-u0", "one-run-a2-f1-u0"]
 
 
-def test_a_cloud_that_does_not_answer_is_asked_again_and_then_given_up(gcloud):
-    world = World(gcloud, [("no-answer", ""), to_go(), ("no-answer",), "ACTIVE", to_go(1, 0)])
-    assert world.watch() == "finished" and sum("no answer" in line for line in world.said) == 2
-    gcloud.switch("no-answer", "")
-    world = World(gcloud, [to_go()] * 3)
-    with pytest.raises(ToolError, match="does not answer"):
+def test_a_cloud_or_records_that_do_not_answer_are_asked_again_and_then_given_up(gcloud):
+    world = World(gcloud, [("no-answer", ""), None, ("no-answer",), OSError("no bucket"), None, to_go(), "ACTIVE",
+                           to_go(1, 0)])
+    assert world.watch() == "finished"
+    assert [line.partition(": ")[2] for line in world.said if "no answer" in line][1:] == [
+        "gcloud ended with code 1: ERROR: (gcloud) the service does not answer", "no bucket", "no bucket"]
+    for silent, said in ((("no-answer", ""), "does not answer"), (OSError("no bucket"), "no bucket")):
+        world = World(gcloud, [silent, None, None])
+        with pytest.raises(OSError, match=said):
+            world.watch()
+        assert world.time == 15 and gcloud.requests()
+        gcloud.switch("no-answer")
+
+
+def test_slices_that_cannot_be_given_back_at_the_end_are_tried_again_and_named(gcloud):
+    world = World(gcloud, ["ACTIVE", ("keep", ""), to_go(9, 0), None, ("keep",)])
+    assert world.watch() == "finished" and gcloud.requests() == {}
+    assert sum("not deleted: gcloud ended with code 1" in line for line in world.said) == 2
+    world = World(gcloud, ["ACTIVE", ("keep", ""), to_go(9, 0), None, None])
+    with pytest.raises(ToolError, match="billed, after 3 tries to delete: gcloud .* delete one-run-a1-f0-u0 --project"):
         world.watch()
+    assert list(gcloud.requests()) == ["one-run-a1-f0-u0"]
 
 
-def test_without_records_nothing_has_been_done(tmp_path):
-    assert read_progress(tmp_path / "nothing", ["a", "b"]) == Progress(updates=0, pending=2)
+def test_a_host_that_will_do_nothing_more_ends_the_job_with_its_code_and_log(gcloud, tmp_path):
+    folder = tmp_path / "a request"
+    folder.mkdir()
+
+    def ended(url, created):
+        assert url == "gs://my-bucket/runs/.jobs/one-run-a1-f0-u0" and created
+        return read_end(str(folder), created)
+
+    (folder / "host-0.log").write_text("0 2999-01-01T00:00:00Z\nall well")
+    (folder / "host-1.log").write_text("2 2001-01-01T00:00:00Z\nof an earlier request of that name")
+    world = World(gcloud, ["ACTIVE", None, None, to_go(90, 0)])
+    assert world.watch(watched(ended)) == "finished"
+    (folder / "host-2.log").write_text("2 2999-01-01T00:00:00Z\njaxlm: mesh.data = 3: must be")
+    world = World(gcloud, ["ACTIVE"])
+    assert world.watch(watched(ended)) == "failed" and gcloud.requests() == {}
+    assert f"a host ended with 2, its log: {folder}/host-2.log" in world.said[-1]

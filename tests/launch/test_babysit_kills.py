@@ -20,7 +20,7 @@ from scaling import record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDY = str(pathlib.Path(__file__).parent / "launch_study.py")
-KILLS = 3
+KILLS = 2
 
 
 def words(out):
@@ -59,11 +59,11 @@ def test_killed_at_random_it_ends_as_the_run_that_was_left_alone(gcloud, tmp_pat
     assert done.returncode == 0, done.stderr
     run = load_study(STUDY).runs[0]
     killed, stop = [], threading.Event()
-    look = lambda: read_progress(tmp_path / "spot" / "spots", [run.folder])  # noqa: E731
+    look = lambda: read_progress(tmp_path / "spot" / "spots", [run])  # noqa: E731
     killer = threading.Thread(target=kill_at_random, args=(gcloud, look, killed, stop))
     killer.start()
-    cloud = QueuedResources(job=run_job("v5e-16"), options=SPOT)
-    policy = Policy(attempts=5, delay=0.1, longest=1, stall=300, poll=1)
+    cloud = QueuedResources(job=run_job("v5e-16"), options=SPOT, ended=lambda folder, created: None)
+    policy = Policy(attempts=5, delay=0.1, longest=1, stall=300, poll=0.3)
     said = []
     try:
         decision, progress = babysit(cloud, look, policy, say=said.append)
@@ -74,5 +74,5 @@ def test_killed_at_random_it_ends_as_the_run_that_was_left_alone(gcloud, tmp_pat
     alone, spot = (record.read(tmp_path / name / "spots" / run.folder) for name in ("alone", "spot"))
     assert record.equal(alone, spot) == [] and spot.notes == ()
     assert spot.result["params_digest"] == alone.result["params_digest"]
-    assert len(killed) >= 2 and len(spot.attempts) >= 3, (killed, said)
-    assert 3 <= len(gcloud.calls("create")) <= len(killed) + 1 and gcloud.requests() == {}
+    assert killed and len(spot.attempts) >= 2, (killed, said)  # the last may come as the run ends
+    assert 2 <= len(gcloud.calls("create")) <= len(killed) + 1 and gcloud.requests() == {}

@@ -3,17 +3,19 @@
 import pathlib
 import subprocess
 
+import launch_study
 import pytest
 import yaml
 from golden_jobs import LAUNCHES, MANIFESTS, OUT, XPK, run_job, study_job
 
 import jaxlm.cli
+from jaxlm.cli.launch import _job_name
 from jaxlm.config import ConfigError
-from jaxlm.launch.job import render, shell_line
+from jaxlm.launch.job import RESTARTS, Job, render, shell_line
 from jaxlm.launch.queued_resources import Attempt, parse_list
 from jaxlm.launch.slices import find_slice
 from jaxlm.launch.slurm_script import SlurmOptions, slurm_launch
-from jaxlm.launch.xpk import FINAL, RESTARTS, jobset, xpk_launch
+from jaxlm.launch.xpk import FINAL, jobset, xpk_launch
 
 HERE = pathlib.Path(__file__).parent
 STUDY = "tests/launch/launch_study.py"
@@ -126,6 +128,25 @@ def test_a_dry_run_prints_everything_and_needs_no_tool(tools, at_root, capsys):
     assert (code, err) == (0, "") and "--tpu-type=v5litepod-16" in out
 
 
+def test_jobs_of_a_study_and_of_its_runs_have_names_of_their_own():
+    def name(*words):
+        return Job(name=_job_name(*words), command=("x",), where=find_slice("v5e-16"), out=OUT).name
+
+    long = "a_study_with_a_name_of_many_words"
+    names = [name("jaxlm", "quickstart"), name("jaxlm", "quickstart", "w48-s0-trunk"),
+             name("jaxlm", "quickstart", "w48-s1-trunk"), name("jaxlm", long), name("jaxlm", long, "w8")]
+    assert names[0] == "jaxlm-quickstart" and len(set(names)) == 5, names
+    assert name("jaxlm", "s", "a" * 15 + "-" * 9 + "b" * 9).startswith("jaxlm-s-aaaaaaaaaaaaa-")
+
+
+def test_babysitting_warns_of_runs_that_a_preemption_throws_back_to_their_start(at_root, capsys):
+    line = f"{GIVEN.replace(STUDY, STUDY + ':spot')} --babysit --dry-run"
+    assert run(line, capsys)[::2] == (0, "")
+    code, _, err = run(f"{line} --checkpoint.every=0", capsys)
+    assert code == 0
+    assert err == "jaxlm: warning: checkpoint.every = 0 in run spot: what a preemption stops begins anew\n"
+
+
 # (command line, exit code, words of the one line)
 REFUSALS = [
     (GIVEN.replace("v5e-16", "v5e-17"), 2, "slice 'v5e-17': no such slice; nearest: v5e-16, v5e-32"),
@@ -171,10 +192,11 @@ def test_missing_credentials_are_told_before_anything_is_created(gcloud, at_root
 def test_a_launch_makes_the_request_with_its_start_up_script(gcloud, at_root, capfd):
     line = GIVEN.replace(STUDY, f"{STUDY}:spot") + " --spot --internal-ips"
     assert jaxlm.cli.main(line.split()) == 0
-    assert gcloud.requests() == {"jaxlm-spots-a1-f0-u0": "WAITING_FOR_RESOURCES"}
+    name = f"jaxlm-spots-{launch_study.study().runs[0].folder}-a1-f0-u0"
+    assert gcloud.requests() == {name: "WAITING_FOR_RESOURCES"}
     (words,) = gcloud.calls("create")
-    assert {"--spot", "--internal-ips", "--accelerator-type=v5litepod-16", "--node-id=jaxlm-spots-a1-f0-u0"} <= {*words}
-    kept = (gcloud.home / "requests" / "jaxlm-spots-a1-f0-u0.json").read_text()
+    assert {"--spot", "--internal-ips", "--accelerator-type=v5litepod-16", f"--node-id={name}"} <= {*words}
+    kept = (gcloud.home / "requests" / f"{name}.json").read_text()
     assert f"jaxlm train {STUDY}:spot --out gs://bucket/runs --mesh.data=16" in kept
     gcloud.switch("refuse", "quota exceeded")
     assert jaxlm.cli.main(line.split()) == 1

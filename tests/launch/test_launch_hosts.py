@@ -1,8 +1,11 @@
 """The scripts that run on hosts: where a host learns its place, and how it is set up, with stubs for all tools."""
 
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 from golden_jobs import LAUNCHES
@@ -71,6 +74,7 @@ case "$*" in
 *sys.version_info*) exit 0 ;;
 "-c import venv, ensurepip") exit 0 ;;
 "-m venv"*) echo "venv" >>"$LOG"; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+*--no-deps*) echo "$*" >>"$LOG"; exit "${CORPUS:-0}" ;;
 "-m pip"*) echo "$*" >>"$LOG"; exit "${PIP:-0}" ;;
 *) echo "check" >>"$LOG" ;;
 esac
@@ -109,7 +113,7 @@ def test_a_second_set_up_changes_nothing(tree):
     code, calls, done = set_up()
     assert code == 0, done.stderr
     assert calls[0] == "venv" and "-e .[train,tpu,remote]" in calls[1] and "-c constraints.txt" in calls[1]
-    assert calls[-1] == "check"
+    assert calls[-2] == "check"
     before = files_of(folder)
     code, calls, done = set_up()
     assert (code, calls) == (0, []) and files_of(folder) == before
@@ -126,6 +130,77 @@ def test_a_set_up_is_repeated_where_it_must_be(tree):
     assert code == 0 and "venv" not in calls and "-e .[train,tpu,remote]" in calls[0]
     code, calls, _ = set_up("train,gpu,remote")
     assert code == 0 and "-e .[train,gpu,remote]" in calls[0]
+
+
+def test_without_the_corpus_packages_the_set_up_goes_on_and_a_second_one_tries_again(tree):
+    folder, set_up = tree
+    code, _, done = set_up(CORPUS="1")
+    assert code == 0 and "warning: no corpus packages" in done.stdout and done.stdout.endswith("setup_host: done\n")
+    code, calls, done = set_up()
+    assert code == 0 and any("--no-deps" in call for call in calls) and "warning: no corpus" not in done.stdout
+    assert set_up()[1] == []
+
+
+@pytest.fixture
+def boot(tools, tmp_path):
+    """Runs the start-up script of a job on stubs; a call returns (exit code, calls of gcloud, what was left)."""
+    home = tmp_path / "home"
+    (home / "tpu_setup").mkdir(parents=True)
+    for name in ("mkdir", "tail"):
+        (tools / name).symlink_to(shutil.which(name, path="/usr/bin:/bin"))
+    (tools / "sleep").unlink()
+    for name in ("sleep", "tar"):
+        script(tools / name, "#!/bin/sh\n")
+    # Fails as often as FAILS says; keeps what goes to the bucket.
+    script(tools / "gcloud", f"""#!/bin/sh
+echo "$*" >>{home}/calls
+[ "$(cat {home}/calls | (n=0; while read -r _; do n=$((n + 1)); done; echo $n))" -gt "${{FAILS:-0}}" ] || exit 1
+case $4 in gs://*) cat "$3" >{home}/left ;; esac
+""")
+    text = LAUNCHES["queued-study.txt"]().files["startup.sh"]
+    path = tmp_path / "startup.sh"
+    path.write_text(text.replace("/opt/jaxlm", str(home)).replace("/var/log/jaxlm.log", str(home / "log"))
+                    .replace("HOME=/root ", ""))
+
+    def run(*, set_up="", command="", wait=True, **environment):
+        (home / "tpu_setup" / "setup_host.sh").write_text(set_up)
+        (home / "tpu_setup" / "run_on_host.sh").write_text(command)
+        process = subprocess.Popen(["bash", path], env={"PATH": str(tools)} | environment)
+        if not wait:
+            return process
+        code = process.wait(timeout=60)
+        left = (home / "left").read_text().splitlines() if (home / "left").exists() else []
+        return code, (home / "calls").read_text().splitlines(), left
+
+    return run
+
+
+def test_a_host_tries_again_and_leaves_its_exit_code_and_log_in_the_bucket(boot):
+    code, calls, left = boot(FAILS="4", command="echo a mistake; exit 2")
+    assert code == 2 and [call.split()[2] for call in calls] == ["gs://my-bucket/jaxlm.tar.gz"] * 5 + ["end.log"]
+    assert calls[-1].split()[3].startswith("gs://my-bucket/runs/.jobs/jaxlm-quickstart-a1-f0-u0/")
+    assert left[0].startswith("2 2") and left[0].endswith("Z") and "a mistake" in left
+
+
+@pytest.mark.parametrize(("options", "code", "starts"), [
+    ({"command": "exit 0"}, 0, 1), ({"command": "exit 75"}, 75, 20), ({"set_up": "exit 1"}, 1, 0),
+    ({"command": "[ -e met ] || { echo >met; exit 1; }"}, 0, 2),
+])
+def test_hosts_that_have_lost_one_another_start_again(options, code, starts, boot):
+    found, _, left = boot(**options)
+    assert found == code and left[0].startswith(f"{code} ") and sum(" start " in line for line in left) == starts
+
+
+def test_a_host_that_is_taken_away_leaves_nothing(boot, tmp_path):
+    process = boot(command="echo $$ >started; trap 'exit 75' TERM; while :; do :; done", wait=False)
+    try:
+        while not (tmp_path / "home" / "started").exists() or not (tmp_path / "home" / "started").read_text().strip():
+            time.sleep(0.01)
+        process.terminate()  # as the machine does to all its processes
+        os.kill(int((tmp_path / "home" / "started").read_text()), signal.SIGTERM)
+        assert process.wait(timeout=30) == 143 and not (tmp_path / "home" / "left").exists()
+    finally:
+        process.kill()
 
 
 SCRIPTS = {"startup.sh": "queued-study.txt", "job.sbatch": "slurm-run.txt"}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import pytest
 
@@ -43,6 +44,28 @@ def test_runs_are_started_until_they_end(codes, code, starts, tmp_path):
                  [line("a", command=command, TOLD="a"), line("b", after=["a"], command=command, TOLD="b")])
     assert work.main([path, "--pause", "0"]) == code
     assert len(log.read_text().splitlines()) == starts
+
+
+def test_what_starts_from_a_diverged_run_is_skipped_and_the_rest_goes_on(tmp_path, capsys):
+    log = tmp_path / "log"
+    log.write_text("")
+    origin = {"b": "a", "c": "b", "e": "a"}
+    # The branch e left its trunk before that diverged: it finds its checkpoint, and says so by its code.
+    path = write(tmp_path / "emit" / "runs.jsonl", [
+        line(name, after=[origin[name]] if name in origin else [], command=exiting((3, 2, 2, 0, 0), log), TOLD=name)
+        for name in "abced"])
+    assert work.main([path, "--pause", "0"]) == 0
+    assert log.read_text().split() == list("abced")
+    assert "b is skipped, for a stopped short" in capsys.readouterr().out
+
+
+def test_a_run_that_is_recorded_as_diverged_counts_as_such_where_it_is_not_listed(monkeypatch, tmp_path):
+    log = tmp_path / "log"
+    log.write_text("")
+    branch = line("b", command=exiting((2,), log), TOLD="b") | {"checkpoint": {"run": "a", "step": 4}}
+    states = {"a": types.SimpleNamespace(status={"state": "diverged"})}
+    monkeypatch.setattr(work, "recorded", lambda root, names: {name: states[name] for name in names if name in states})
+    assert work.main([write(tmp_path / "emit" / "runs.jsonl", [branch]), "--pause", "0"]) == 0
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "no such file"), ("{}\n", "not what"), ("[1]\n", "not what")])

@@ -107,6 +107,14 @@ def test_replicas_are_slices():
     assert made.roofline.dcn > 0
 
 
+def test_times_over_a_network_whose_speed_is_not_stated_are_not_known():
+    made = formula(LARGE.replace(mesh=MeshConfig(replica=2, fsdp=64)), find_slice("v4-128"))
+    assert made.roofline.ici > 0 and (made.seconds, made.mfu_ceiling, made.tokens_per_day) == (None, None, None)
+    data = json.loads(json.dumps(summary(made, 1.0), allow_nan=False))
+    assert data["step_seconds"]["dcn"] is None and data["step_seconds"]["compute"] == made.roofline.compute
+    assert data["cost"] is None and data["hours"] is None
+
+
 def test_layouts_cover_the_slice_and_the_first_is_taken():
     ranked = layouts.rank_layouts(LARGE, POD, count=3)
     assert len({each.run.mesh for each in ranked}) == 3
@@ -140,6 +148,7 @@ def test_what_does_not_fit_names_the_bytes_and_the_slice_that_holds_it():
     ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (71.88G) exceeds "
      "available HBM (15.75G).", 71.88),
     ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 512.50M of 15.75G hbm.", 512.5 / 1024),
+    ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 1.50T of 15.75G hbm.", 1536),
     ("INTERNAL: something else", None),
 ])
 def test_a_refusal_states_its_bytes(message, gib):

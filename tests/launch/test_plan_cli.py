@@ -1,11 +1,15 @@
 """`jaxlm plan`: what it prints, and one line for each mistake."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from jaxlm.cli import main
+from jaxlm.cli.plan import _check_fit
+from jaxlm.config import ConfigError
+from jaxlm.launch import layouts
 
 STUDY = str(Path(__file__).resolve().parents[1] / "sweep" / "tiny_study.py")
 
@@ -62,3 +66,50 @@ def test_a_run_that_does_not_fit_says_by_how_much_and_where_it_would(capsys):
     assert code == 2 and "by formula, exact" in out
     assert err.startswith("jaxlm: trunk does not fit: ") and "GiB over on each device; by formula " in err
     assert err.count("\n") == 1
+
+
+def plans(*kinds):
+    """Plans of a run on v5e-4: refused with or without bytes over, or fitting by formula."""
+    from jaxlm.launch.plan import plan
+    from jaxlm.launch.slices import find_slice
+    from jaxlm.parallel import MeshConfig
+    from jaxlm.sweep import load_study
+
+    run = load_study(STUDY).run("trunk").replace(mesh=MeshConfig(data=4))
+    made = plan(run, find_slice("v5e-4"), compiled=False)
+    fields = {"fits": {}, "refused": {"refused": 5}, "over": {"refused": made.capacity + 2**30}}
+    return [dataclasses.replace(made, run=run.replace(name=kind), **fields[kind]) for kind in kinds]
+
+
+@pytest.mark.parametrize(("kinds", "said"), [
+    (("fits", "refused"), "refused does not fit: the compiler refuses it; by formula "),
+    (("refused", "over", "fits"), "over does not fit: 1.0 GiB over on each device; by formula "),
+])
+def test_a_refused_run_is_told_among_those_that_fit(kinds, said):
+    with pytest.raises(ConfigError) as error:
+        _check_fit(plans(*kinds))
+    assert str(error.value).startswith(said)
+    _check_fit(plans("fits"))
+
+
+def test_the_slice_that_refused_a_run_is_named_only_with_another_mesh(monkeypatch):
+    (refused,) = plans("refused")
+    monkeypatch.setattr(layouts, "SLICES", {"v5e-4": refused.where})
+    with pytest.raises(ConfigError, match="by formula another mesh of v5e-4 holds it: --layouts"):
+        _check_fit([refused])
+    monkeypatch.setattr(layouts, "rank_layouts", lambda run, where, count: [refused])
+    with pytest.raises(ConfigError, match="by formula no v5e slice holds it"):
+        _check_fit([refused])
+
+
+def test_times_over_a_network_that_nobody_states_are_left_out(capsys):
+    words = (f"{STUDY}:trunk", "--slice", "v4-8", "--no-compile", "--price", "2", "--mesh.replica=2",
+             "--batch=8", "--mesh.data=4")
+    code, out, err = call(capsys, *words)
+    assert (code, err) == (0, "") and "inf" not in out.lower().replace("information", "")
+    assert "no times, for the network between slices is not stated for v4 (compute " in out
+    code, out, _ = call(capsys, *words, "--json")
+    assert code == 0 and "Infinity" not in out
+    assert json.loads(out)["plans"][0]["step_seconds"]["dcn"] is None
+    code, out, _ = call(capsys, *words[:3], "--layouts", "--mesh.replica=2", "--batch=8")
+    assert code == 0 and "not stated" in out and "inf" not in out

@@ -1,6 +1,6 @@
 """Follows every optimizer of the table on eight forced devices and prints, as one line of JSON, what it found.
 
-Run by `test_suite_sharded.py` with XLA_FLAGS and PYTHONPATH set.
+On standard error a line "entry NAME" parts what the compiler says of one from what it says of the next. Run by `test_suite_sharded.py` with XLA_FLAGS and PYTHONPATH set.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ def main():
     for entry in TABLE:
         if names and entry.name not in names:
             continue
+        print(f"entry {entry.name}", file=sys.stderr, flush=True)
         try:
             found[entry.name] = examine(entry, problem)
         except Exception:

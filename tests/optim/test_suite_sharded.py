@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from table import TABLE
 
 HERE = pathlib.Path(__file__).parent
+WARNING = "Involuntary full rematerialization"  # tests/train/test_sharded.py shows that it would be seen
 ENTRIES = [pytest.param(entry, id=entry.name) for entry in TABLE]
 
 
@@ -17,10 +19,14 @@ ENTRIES = [pytest.param(entry, id=entry.name) for entry in TABLE]
 def found():
     """What `sharded.py` found, by entry."""
     path = os.pathsep.join(map(str, (HERE, HERE / "twins", HERE.parents[1])))
-    env = os.environ | {"PYTHONPATH": path, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    env = os.environ | {"PYTHONPATH": path, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+                        "TF_CPP_MIN_LOG_LEVEL": "1"}
     done = subprocess.run([sys.executable, str(HERE / "sharded.py")], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    parts = re.split(r"^entry (\S+)$", done.stderr, flags=re.MULTILINE)
+    warnings = {name: [line for line in text.splitlines() if WARNING in line]
+                for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: got | {"warnings": warnings[name]} for name, got in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def result(found, entry, check):
@@ -43,6 +49,11 @@ def test_updates_leave_the_state_where_it_is(found, entry):
 def test_eight_devices_equal_one(found, entry):
     off = result(found, entry, "off")
     assert max(off.values()) <= entry.tolerance(next(iter(entry.cases))), off
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_compiler_gathers_no_whole_array_without_being_asked(found, entry):
+    assert result(found, entry, "warnings") == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

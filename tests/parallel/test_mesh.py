@@ -11,6 +11,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jaxlm.config import ConfigError
 from jaxlm.parallel import ACTIVATIONS, AXES, RULES, MeshConfig, batch_spec, make_mesh
 from jaxlm.params import activations
+from jaxlm.train.diagnostics import sequence_grad_sq
 
 
 def test_shape_and_batch_shards():
@@ -37,10 +38,11 @@ def test_too_few_devices_are_named():
     assert str(error.value) == f"mesh = (1, 64, 2, 1, 1): needs 128 devices, {jax.device_count()} are here"
 
 
-def fake_devices(slices, each):
-    """Stand-ins for the devices of several slices, as `mesh_utils` reads them."""
-    return [types.SimpleNamespace(id=each * index + i, slice_index=index, process_index=index, platform="cpu",
-                                  device_kind="cpu") for index in range(slices) for i in range(each)]
+def fake_devices(slices, each, platform="tpu"):
+    """Stand-ins for the devices of several slices, or nodes of GPUs, as `mesh_utils` reads them."""
+    return [types.SimpleNamespace(id=each * index + i, slice_index=index, process_index=index, platform=platform,
+                                  device_kind=platform, coords=(i, 0, 0), core_on_chip=0)
+            for index in range(slices) for i in range(each)]
 
 
 def test_replicas_must_fill_the_slices():
@@ -49,11 +51,22 @@ def test_replicas_must_fill_the_slices():
     assert str(error.value) == "mesh.replica = 1: must be a multiple of the 2 slices that the devices lie on"
 
 
-def test_each_slice_holds_whole_replicas(monkeypatch):
+@pytest.fixture
+def arrange(monkeypatch):
+    """`make_mesh`, which returns the devices as they are arranged."""
     monkeypatch.setattr("jaxlm.parallel.mesh.Mesh", lambda arranged, *_, **__: arranged)
-    arranged = make_mesh(MeshConfig(replica=4, fsdp=2), fake_devices(slices=2, each=4))
+    return make_mesh
+
+
+def test_each_slice_holds_whole_replicas(arrange):
+    arranged = arrange(MeshConfig(replica=4, fsdp=2), fake_devices(slices=2, each=4))
     slices = np.vectorize(lambda device: device.slice_index)(arranged).reshape(4, 2)
     assert slices.tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+def test_nodes_of_gpus_are_no_slices(arrange):
+    arranged = arrange(MeshConfig(fsdp=8), fake_devices(slices=2, each=4, platform="gpu"))
+    assert [device.id for device in arranged.flat] == list(range(8))
 
 
 @pytest.mark.parametrize("leading", [0, 2])
@@ -89,3 +102,14 @@ def test_one_device_and_no_mesh_add_nothing_to_the_program():
 def test_activations_are_split_by_their_axes(lengths, shape, axes, spec):
     place = activations.Place(AbstractMesh(MeshConfig(**lengths).shape, AXES), ACTIVATIONS)
     assert place.spec(shape, axes) == PartitionSpec(*spec)
+
+
+def test_sequences_taken_alone_lie_side_by_side_and_are_whole():
+    def gradient(batch_1xS, key):
+        return activations.constrain_rows(activations.rows(batch_1xS[..., None]))
+
+    def fn(sequences_CxPxS):
+        return sequence_grad_sq(gradient, sequences_CxPxS, jax.random.key(0))
+
+    mesh = AbstractMesh(MeshConfig(data=2, fsdp=2, tensor=2).shape, AXES)
+    assert "(('replica', 'data', 'fsdp'), None, None)" in traced(fn, mesh, (3, 4, 8))

@@ -8,12 +8,12 @@ import pytest
 
 from jaxlm.cli import main
 from jaxlm.config import ConfigError
-from jaxlm.sweep import load_study
-from jaxlm.sweep.emit import parents_first
+from jaxlm.sweep import Stage, Study, load_study
+from jaxlm.sweep.emit import Emit, parents_first
 from scaling import record
 
-
 TINY = Path(__file__).with_name("tiny_study.py")
+
 
 def emit(out, *options, study=TINY):
     return main(["study", str(study), "--executor", "emit", "--out", str(out), *options])
@@ -58,6 +58,57 @@ def test_what_has_ended_is_left_out_and_its_branches_wait_for_nothing(write, tmp
     assert emit(tmp_path) == 0
     assert sorted((line["run"].partition("-")[0], line["status"], line["after"]) for line in lines(tmp_path)) == [
         ("t18", "preempted", []), ("t30", "new", [])]
+
+
+def test_what_starts_from_a_diverged_run_is_left_out_to_the_last_generation(write, tmp_path):
+    (tmp_path / "three.py").write_text(THREE.format(folder=str(TINY.parent)))
+    study = load_study(str(tmp_path / "three.py"))
+    assert emit(tmp_path, study=tmp_path / "three.py") == 0
+    assert [len(line["after"]) for line in lines(tmp_path)] == [0, 1, 1]  # the last stands in a stage of its own
+    write(tmp_path / "tiny", study.run("trunk"), "diverged")
+    assert emit(tmp_path, study=tmp_path / "three.py") == 0
+    assert lines(tmp_path) == []
+
+
+THREE = '''
+import sys
+sys.path.insert(0, "{folder}")
+from tiny_study import run
+from jaxlm.sweep import Stage, Study
+from jaxlm.train import CheckpointConfig, Parent
+
+def study():
+    trunk = run("trunk", updates=24, checkpoint=CheckpointConfig(keep=(12,)))
+    branch = run("b", updates=18, checkpoint=CheckpointConfig(keep=(15,)), parent=Parent(run=trunk.folder, step=12))
+    third = run("c", updates=20, parent=Parent(run=branch.folder, step=15))
+    return Study(name="tiny", question="?", stages=(
+        Stage(title="first", runs=(trunk, branch)), Stage(title="second", runs=(third,))))
+'''
+
+
+def test_both_files_are_written_at_once_when_all_stages_are_known(tiny, tmp_path):
+    study = Study(name="tiny", question="?", stages=(Stage(title="a", runs=(tiny.run("a", updates=4),)),
+                                                     Stage(title="b", runs=(tiny.run("b", updates=4),))))
+    with Emit(study, tmp_path / "tiny", tmp_path) as executor:
+        for stage in study.stages:
+            executor.run_stage(stage)
+            assert not (tmp_path / "tiny").exists()
+    assert [line["stage"] for line in lines(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("out", "cache"), [
+    ("s3://bucket", "s3://bucket/.cache/xla"), ("s3://bucket/runs", "s3://bucket/runs/.cache/xla"),
+    ("http://x/y", None)])
+def test_the_cache_lies_beside_the_studies_on_a_store_that_has_one(tiny, tmp_path, out, cache):
+    pytest.importorskip("upath")
+    from scaling.record import files
+
+    study, root = tiny.study(), files.folder(out) / "tiny"
+    if cache is None:
+        with pytest.raises(ConfigError, match=r"must be a local folder or .*; --option cache=PLACE gives one"):
+            Emit(study, root, tmp_path)
+    else:
+        assert Emit(study, root, tmp_path)._environment == {"JAX_COMPILATION_CACHE_DIR": cache}
 
 
 def test_when_all_have_ended_the_hook_is_called(write, tmp_path):
@@ -120,6 +171,10 @@ def test_runs_come_after_their_parents(tiny):
     (["--retries", "-1"], "retries = -1: must not be negative"),
     (["--flops-per-second", "1e9"], "must be positive, and goes with --estimate"),
     (["--executor", "emit", "--option", "program= "], "program = ' ': must name a command"),
+    (["--executor", "emit", "--option", "arguments=--mesh.fsdp=1 --batch 8"],
+     "option arguments = '--mesh.fsdp=1 --batch 8': batch makes another run of trunk: set it in the study"),
+    (["--executor", "emit", "--option", "arguments=--model.wdth=8"], "did you mean 'width'?"),
+    (["--executor", "emit", "--retry-diverged"], "executor emit only reads the records"),
 ])
 def test_a_mistake_is_one_line_and_nothing_is_created(tmp_path, capsys, options, message):
     assert main(["study", str(TINY), "--out", str(tmp_path), *options]) == 2

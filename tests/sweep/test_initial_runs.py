@@ -3,7 +3,8 @@
 import pytest
 
 from jaxlm.config import ConfigError
-from jaxlm.sweep import Pool, Stage, Study
+from jaxlm.sweep import Stage, Study
+from jaxlm.sweep.pending import Pending
 from jaxlm.train import CheckpointConfig, Initial, train
 
 
@@ -28,25 +29,23 @@ def test_the_other_run_must_stand_in_the_study(tiny):
 
 
 @pytest.mark.slow
-def test_the_pool_waits_for_the_checkpoint(tiny, tmp_path):
+def test_it_waits_for_the_checkpoint(tiny, tmp_path):
     first = tiny.run("first", updates=3)
     second = tiny.run("second", updates=9, initial=Initial(run=first.folder, step=3))
-    pool = Pool(study_of(first, second), tmp_path, tmp_path)
-    # What is started first is the run on the costlier path, not the costlier run; a second phase costs all its updates.
-    costs = [pool._path_cost(run, [first, second]) for run in (first, second)]
-    assert costs[0] == pytest.approx(4 / 3 * costs[1])
-    assert pool._ready(first) and not pool._ready(second)
+    # The costlier path is started first, not the costlier run; a second phase costs all its updates.
+    alone = tiny.run("alone", updates=11)
+    pending = Pending(Stage(title="", runs=(second, alone, first)), tmp_path)
+    assert pending.waiting == [first, alone, second]
+    assert pending.ready(first) and not pending.ready(second)
     train(first, tmp_path, tmp_path)
-    assert pool._ready(second)
+    assert pending.ready(second)
 
 
-def test_a_run_whose_start_failed_is_skipped(tiny, tmp_path):
-    class Silent:
-        def ended(self, *args):
-            self.text = args[-1]
-
+def test_a_run_whose_start_failed_is_skipped(tiny, write, tmp_path):
     first = tiny.run("first", updates=3)
     second = tiny.run("second", updates=9, initial=Initial(run=first.folder, step=3))
-    waiting, statuses, display = [second], {first.folder: "diverged"}, Silent()
-    Pool(study_of(first, second), tmp_path, tmp_path)._skip_orphans(waiting, statuses, display)
-    assert not waiting and statuses[second.folder] == "skipped" and f"{first.folder} ended diverged" in display.text
+    write(tmp_path, first, "diverged")
+    pending = Pending(Stage(title="", runs=(first, second)), tmp_path)
+    assert pending.orphans() == [second] and pending.waiting == []
+    assert pending.statuses[second.folder] == "skipped"
+    assert pending.reasons[second.folder] == f"its parent {first.folder} ended diverged"

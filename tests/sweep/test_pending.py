@@ -64,6 +64,27 @@ def test_a_branch_whose_parent_finished_without_its_checkpoint_fails(write, runs
         assert found.reasons[runs[1].folder] == f"its parent {runs[0].folder} has no checkpoint 12"
 
 
+@pytest.mark.parametrize("earlier", ["skipped in the stage before", "skipped in this stage"])
+def test_what_starts_from_a_run_that_was_skipped_is_skipped_too(write, tiny, tmp_path, earlier):
+    trunk = tiny.run("trunk", updates=24, checkpoint=CheckpointConfig(keep=(12,)))
+    branch = tiny.run("branch", updates=18, checkpoint=CheckpointConfig(keep=(15,)),
+                      parent=Parent(run=trunk.folder, step=12))
+    third = tiny.run("third", updates=20, parent=Parent(run=branch.folder, step=15))
+    write(tmp_path, trunk, "diverged")
+    runs = (third,) if earlier.endswith("before") else (third, trunk, branch)
+    found = pending(tmp_path, runs)
+    assert names(found.orphans()) == names([run for run in runs[::-1] if run is not trunk]) and found.waiting == []
+    assert found.statuses[third.folder] == "skipped"
+    assert found.reasons[third.folder].startswith(f"its parent {branch.folder} ")
+    found = pending(tmp_path, (third,))
+    assert found.orphans([branch.folder]) == [] and found.waiting == [third]  # somebody else trains its parent
+
+
+def test_a_parent_in_a_later_stage_is_refused(runs):
+    with pytest.raises(ConfigError, match=f"parent.run = '{runs[0].folder}': run branch branches off a run of a later"):
+        Study(name="s", question="?", stages=(Stage(title="", runs=runs[1:]), Stage(title="", runs=runs[:1])))
+
+
 def test_branches_wait_while_a_run_that_had_failed_before_trains_again(write, runs, tmp_path):
     write(tmp_path, runs[0], "failed")
     found = pending(tmp_path, runs)
@@ -98,12 +119,13 @@ def test_while_a_failed_parent_is_tried_again_its_branches_wait(runs, tmp_path):
 
 
 def test_a_diverged_run_goes_on_only_where_that_is_asked(write, runs, tmp_path):
-    folder = write(tmp_path, runs[2], "diverged")
+    folder = write(tmp_path, runs[2], "diverged", reason="update 3: loss is NaN")
     assert "single" not in names(pending(tmp_path, runs).waiting)
-    assert record.read(folder).state == "diverged"
-    assert "single" in names(pending(tmp_path, runs, diverged=True).waiting)
+    found = pending(tmp_path, runs, diverged=True)
+    assert "single" in names(found.waiting) and record.read(folder).state == "diverged"
+    found.take(runs[2])
     assert record.read(folder).status == {
-        "state": "preempted", "reason": "diverged, to be tried again as asked", "result": None}
+        "state": "preempted", "reason": "diverged, to be tried again as asked: update 3: loss is NaN", "result": None}
 
 
 def test_a_process_that_died_without_a_word_leaves_a_failed_record(write, runs, tmp_path):

@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 from jaxlm.cli import main
+from jaxlm.sweep import Pool
+from jaxlm.sweep.pending import Pending
+from jaxlm.sweep.pool import PoolConfig
 from scaling import record
 
 TINY = Path(__file__).with_name("tiny_study.py")
@@ -34,7 +38,7 @@ def finish(process):
 def undisturbed(tmp_path_factory):
     """The tiny study with a run that diverges, trained once without a disturbance."""
     out = tmp_path_factory.mktemp("runs")
-    return out, finish(start(out, TINY_WILD="1"))
+    return out, finish(start(out, "--workers", "1", TINY_WILD="1"))  # a second worker would start and load JAX again
 
 
 def runs_of(out):
@@ -123,6 +127,19 @@ def test_a_run_whose_worker_is_killed_is_recorded_as_failed_and_started_again(un
     for name, run in runs_of(tmp_path).items():
         assert record.equal(runs_of(out)[name], run) == []
     assert len(runs_of(tmp_path)["trunk"].attempts) == 2
+
+
+def test_a_worker_that_was_killed_while_idle_costs_its_run_nothing(tiny, tmp_path):
+    study, shown = tiny.study(), []
+    pool = Pool(study, tmp_path, tmp_path, options=PoolConfig(workers=1))
+    pending, display = Pending(study.stages[0], tmp_path), types.SimpleNamespace(started=shown.append)
+    with pool:
+        pool._workers[0] = dead = subprocess.Popen(["true"], stdin=subprocess.PIPE, text=True)
+        pool._idle.add(0)
+        dead.wait()
+        pool._dispatch(pending, display)
+    assert {run.name for run in pending.waiting} == {"trunk", "t18", "t30"} and not (pool._busy or shown)
+    assert pending.stopped(study.run("trunk"), "failed", "for the first time")  # so the policy still tries it again
 
 
 def test_a_second_pool_on_a_study_is_refused(tmp_path, capsys):

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from jaxlm.train import CheckpointConfig, Parent
 from scaling import record
 
 pytest.importorskip("submitit")
-from jaxlm.sweep import slurm  # noqa: E402
-from jaxlm.sweep.pending import Pending  # noqa: E402
+from jaxlm.sweep import job, slurm  # noqa: E402
+from jaxlm.sweep.pending import Pending, recorded_states  # noqa: E402
 
 HERE = Path(__file__).parent
 FAKE = str(HERE / "fake_run.py")
@@ -33,7 +34,7 @@ cp "$1" "$here/job-$number"; echo "Submitted batch job $number"
 def cluster(tmp_path, monkeypatch):
     """A folder with a fake sbatch, srun and squeue, first on the PATH."""
     programs = {"sbatch": SBATCH, "srun": "#!/bin/sh\n",
-                "squeue": '#!/bin/sh\ncat "$(dirname "$0")/queue" 2>/dev/null\n'}
+                "squeue": '#!/bin/sh\ncat "$(dirname "$0")/queue" 2>/dev/null || true\n'}
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in programs.items():
@@ -91,11 +92,81 @@ def test_without_slurm_one_line_says_so(tmp_path, monkeypatch, capsys):
     assert "srun is not on the PATH" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("squeue", "said"), [
+    ("#!/bin/sh\necho slurmctld is down >&2; exit 1\n", "squeue failed: slurmctld is down"),
+    ("#!/bin/sh\nexec sleep 9\n", "squeue has not answered for")])
+def test_a_queue_that_does_not_answer_is_not_taken_for_an_empty_one(cluster, monkeypatch, squeue, said):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.3)
+    (cluster / "squeue").write_text(squeue)
+    with pytest.raises(OSError, match=said):
+        slurm._check_queue("s")
+
+
+def test_what_sbatch_refuses_is_one_line(cluster, tmp_path, capsys):
+    (cluster / "sbatch").write_text("#!/bin/sh\necho sbatch: error: invalid account >&2; exit 1\n")
+    words = ["study", str(HERE / "tiny_study.py"), "--executor", "slurm", "--option", "account=123"]
+    assert main([*words, "--out", str(tmp_path / "runs")]) == 1
+    stderr = capsys.readouterr().err
+    assert "executor slurm: sbatch refused: sbatch: error: invalid account" in stderr and stderr.count("\n") == 1
+
+
+class Ended:
+    """A job that has ended with a code, or in a state without one."""
+
+    job_id = "7"
+
+    def __init__(self, folder, ended):
+        self.paths, self._code = types.SimpleNamespace(folder=folder, result_pickle=folder / "result"), ended
+        self.state = ended if isinstance(ended, str) else "COMPLETED"
+        if not isinstance(ended, str):
+            self.paths.result_pickle.touch()
+
+    def result(self):
+        return self._code
+
+    def exception(self):
+        return None
+
+    def stderr(self):
+        return "jaxlm: the last word\n"
+
+
+@pytest.mark.parametrize(("recorded", "ended", "status", "again", "kept"), [
+    ("preempted", 75, "preempted", True, "preempted"),
+    ("preempted", 2, "failed", False, "preempted"),  # died before its start was on record
+    ("preempted", 1, "failed", True, "preempted"),
+    ("preempted", "FAILED", "failed", True, "preempted"),
+    ("new", 2, "failed", False, "new"),
+    ("failed", 2, "failed", False, "failed"),
+    ("running", -9, "failed", True, "failed"),
+    ("running", "OUT_OF_MEMORY", "failed", True, "failed"),
+    ("running", "TIMEOUT", "preempted", True, "preempted"),
+    ("preempted", "NODE_FAIL", "preempted", True, "preempted"),
+    ("new", "TIMEOUT", "preempted", True, "new"),
+    ("finished", "NODE_FAIL", "finished", False, "finished"),
+    ("preempted", job.NOT_STARTED, "preempted", True, "preempted"),
+])
+def test_how_a_job_ended_decides_together_with_the_record(
+        tiny, write, tmp_path, recorded, ended, status, again, kept):
+    run, root = tiny.run("run", updates=4), tmp_path / "s"
+    study = Study(name="s", question="?", stages=(Stage(title="all", runs=(run,)),))
+    executor = slurm.Slurm(study, root, tmp_path, options=slurm.SlurmConfig(cluster="local"))
+    pending = Pending(study.stages[0], root)
+    pending.take(run)
+    if recorded != "new":
+        write(root, run, recorded)
+    executor._settle(run, Ended(tmp_path, ended), pending, Silent())
+    assert (pending.statuses[run.folder], pending.waiting == [run]) == (status, again)
+    assert recorded_states(root, [run.folder])[run.folder] == kept
+
+
 @pytest.mark.parametrize(("field", "value"), [
     ("minutes", 0), ("cpus", 0), ("grace", 0), ("parallel", 0), ("poll", -1.0)])
 def test_options_out_of_range_are_refused(field, value):
     with pytest.raises(ConfigError, match=f"{field} = {value}: must be at least"):
         slurm.SlurmConfig(**{field: value})
+    with pytest.raises(ConfigError, match="grace = 120: must be less than minutes = 2, in seconds"):
+        slurm.SlurmConfig(minutes=2)
 
 
 def told(monkeypatch, words):
@@ -135,12 +206,14 @@ def test_preempted_jobs_are_requeued_failed_ones_tried_again_and_diverged_ones_l
 
 @pytest.mark.slow
 def test_a_failure_that_stays_is_told_with_its_reason(tiny, tmp_path, monkeypatch):
-    told(monkeypatch, {"run": "failed"})
-    study = Study(name="s", question="?", stages=(Stage(title="all", runs=(tiny.run("run", updates=4),)),))
+    told(monkeypatch, {"run": "failed", "shot": "killed"})
+    runs = tuple(tiny.run(name, updates=4) for name in ("run", "shot"))
+    study = Study(name="s", question="?", stages=(Stage(title="all", runs=runs),))
     outcome = execute(study, tmp_path / "s", failed=2)
-    run = study.runs[0]
-    assert outcome.failed == [run.folder] and outcome.reasons[run.folder] == "told: failed"
-    assert attempts(tmp_path / "s", run) == 3
+    assert outcome.failed == [run.folder for run in runs] and outcome.logs == tmp_path / "s" / "slurm"
+    for run, reason in zip(runs, ("told: failed", "ended with -9"), strict=True):
+        assert reason in outcome.reasons[run.folder]
+        assert attempts(tmp_path / "s", run) == 3 and record.read(tmp_path / "s" / run.folder).state == "failed"
 
 
 @pytest.mark.slow

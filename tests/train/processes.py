@@ -24,6 +24,8 @@ MAIN = PINNED + """
 from jaxlm.cli import main
 sys.exit(main())
 """
+# XLA's own code for fusions takes most of the compilation of programs as small as these; jaxlib 0.12 has no such flag.
+FEWER_PASSES = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
 # The same with a fault, which the first word names.
 FAULTY = PINNED + f"""
 sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
@@ -40,8 +42,7 @@ def start(*words, cache, program=MAIN, flags=None, quick=True):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
                                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                                 "JAX_DISABLE_MOST_OPTIMIZATIONS": str(quick)}
-    if flags:
-        environment["XLA_FLAGS"] = flags
+    environment["XLA_FLAGS"] = f"{flags or os.environ.get('XLA_FLAGS', '')} {FEWER_PASSES if quick else ''}".strip()
     return subprocess.Popen([sys.executable, "-c", program, *map(str, words)], cwd=ROOT, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -1,5 +1,7 @@
 """Each host reads the sequences of its own devices, and together they read those of one host."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tiny_run import RUN
@@ -21,14 +23,12 @@ def dataset(tmp_path_factory):
 def on_devices(monkeypatch):
     """A function that has another read for devices first..last-1 of so many that split the batch."""
     def read(make, first, last, total):
-        def from_callback(shape, sharding, piece):
+        def placed(read, shape, mesh):
             size = shape[-2] // total
-            found = [piece((*(slice(None),) * (len(shape) - 2), slice(d * size, (d + 1) * size), slice(None)))
-                     for d in range(first, last)]
-            return np.concatenate(found, axis=-2)
+            return np.concatenate([read(d * size, (d + 1) * size) for d in range(first, last)], axis=-2)
 
         with monkeypatch.context() as patch:
-            patch.setattr(batches.jax, "make_array_from_callback", from_callback)
+            patch.setattr(batches, "_placed", placed)
             return make()
 
     return read
@@ -45,17 +45,30 @@ def test_hosts_together_read_the_batches_of_one(dataset, on_devices, total, host
     np.testing.assert_array_equal(np.concatenate(parts, axis=2), wanted)
 
 
-def test_a_host_reads_no_other_sequences(dataset, on_devices, monkeypatch):
-    read, batch = [], type(dataset).batch
+@pytest.fixture
+def reads(dataset, monkeypatch):
+    """The sequences that have been read, a range a call."""
+    found, batch = [], type(dataset).batch
 
     def recorded(self, k, size):
-        read.extend(range(k * size, (k + 1) * size))
+        found.append(range(k * size, (k + 1) * size))
         return batch(self, k, size)
 
     monkeypatch.setattr(type(dataset), "batch", recorded)
+    return found
+
+
+def test_a_host_reads_no_other_sequences(dataset, on_devices, reads):
     # The second of two hosts with two devices each; 8 sequences a micro-batch.
     on_devices(lambda: batches.training_batches(CONFIG, dataset, make_mesh(CONFIG.mesh), step=1, count=1), 2, 4, 4)
-    assert sorted(read) == [20, 21, 22, 23, 28, 29, 30, 31]
+    assert sorted(itertools.chain(*reads)) == [20, 21, 22, 23, 28, 29, 30, 31]
+
+
+def test_a_host_alone_reads_each_batch_once(dataset, reads):
+    mesh = make_mesh(CONFIG.mesh)
+    batches.training_batches(CONFIG, dataset, mesh, step=1, count=2)
+    batches.diagnosed_batches(EACH, dataset, mesh, step=3)
+    assert reads == [range(16, 32), range(32, 48), range(48, 64)]
 
 
 def test_heldout_sequences_and_those_of_diagnostics(dataset, on_devices):

@@ -62,13 +62,3 @@ def test_another_number_of_hosts_goes_on_with_a_warning(resumed):
     run, _, text = resumed
     assert [attempt["hosts"] for attempt in run.attempts] == [2, 1]
     assert "not bit for bit: hosts: 2 before, 1 now" in " ".join(text.split())
-
-
-def test_a_host_with_another_configuration_is_named(tmp_path, cache):
-    other = ("--data.seed=1", "--stop-at", "8")
-    with ending(start_hosts("short", out=tmp_path, cache=cache, hosts=2,
-                            each=lambda index: other if index else ())) as processes:
-        codes, texts = finish_all(processes)
-    line = "jaxlm: hosts differ: host 1 has --stop-at = 8, host 0 has None; host 1 has data.seed = 1, host 0 has 0; "
-    assert codes == [2, 2] and all(line in text for text in texts), texts
-    assert not (tmp_path / "hosts").exists()

@@ -65,6 +65,21 @@ def test_a_killed_host_ends_all_and_two_or_one_go_on(tmp_path, cache):
         np.testing.assert_allclose(run.metrics[name], whole.metrics[name], rtol=1e-3, err_msg=name)
 
 
+def test_damage_that_one_host_meets_sends_all_to_the_checkpoint_before(tmp_path, cache):
+    # Wide enough for Orbax to leave the values of each host in files of its own.
+    words = ("--mesh.data=1", "--model.width=64", "--model.ff=64", "--stop-at")
+    go_on(tmp_path, cache, hosts=2, words=(*words, 48))
+    newest = next((tmp_path / "hosts").glob("long-*/checkpoints/48/default"))
+    for file in (newest / "ocdbt.process_1").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    run, text = go_on(tmp_path, cache, hosts=2, words=(*words, 52))
+    (damaged,) = run.attempts[1]["damaged_checkpoints"]
+    assert damaged["step"] == 48 and "checkpoint 48" in damaged["reason"]
+    assert run.attempts[1]["first_step"] == 40 and "going on from update 40" in " ".join(text.split())
+    np.testing.assert_array_equal(run.metrics["step"], np.arange(52))
+
+
 def test_without_the_coordinator_the_others_end(tmp_path, cache):
     with ending(start_hosts("short", out=tmp_path, cache=cache, hosts=2)) as processes:
         await_segment(tmp_path, "short", processes)
@@ -94,6 +109,16 @@ def test_hosts_that_do_not_come(tmp_path, cache):
     assert codes == [1, 1], texts
     assert f"jaxlm: coordinator {coordinator}: not all of 2 hosts came within 60 s; this is host 0" in texts[0]
     assert f"jaxlm: coordinator {coordinator}: did not let host 2 of 3 in" in texts[1]
+
+
+def test_a_host_with_another_configuration_is_named(tmp_path, cache):
+    other = ("--data.seed=1", "--stop-at", "8")
+    with ending(start_hosts("short", out=tmp_path, cache=cache, hosts=2,
+                            each=lambda index: other if index else ())) as processes:
+        codes, texts = finish_all(processes)
+    line = "jaxlm: hosts differ: host 1 has --stop-at = 8, host 0 has None; host 1 has data.seed = 1, host 0 has 0; "
+    assert codes == [2, 2] and all(line in text for text in texts), texts
+    assert not (tmp_path / "hosts").exists()
 
 
 def test_preflight_of_four_processes_takes_less_than_five_seconds(tmp_path, cache, capsys):

@@ -1,5 +1,6 @@
 """Keep-policies: known answers, the same verdict from Orbax's manager in training, and combinations that cannot work."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_run import RUN
@@ -43,7 +44,7 @@ def test_training_keeps_what_the_dry_list_says(tmp_path):
     for part in (list(LOSSES)[:4], list(LOSSES)[4:]):
         with checkpoint.open_checkpoints(folder, config) as manager:
             for step in part:
-                state = TrainState(params={"w": np.ones(2, np.float32)}, opt_state={}, step=np.int32(step))
+                state = TrainState(params={"w": np.ones(2, np.float32)}, opt_state={}, step=jnp.int32(step))
                 checkpoint.save(manager, step, state, heldout_loss=LOSSES[step])
                 checkpoint.finish(manager)
                 expected[step] = LOSSES[step]

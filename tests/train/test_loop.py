@@ -12,7 +12,7 @@ from tiny_run import MODEL, RUN, UPDATES
 from jaxlm import config as configs
 from jaxlm import data, model, schedules
 from jaxlm.schedules import WSD, FromArray
-from jaxlm.train import CheckpointConfig, EvalConfig, Parent, train
+from jaxlm.train import CheckpointConfig, EvalConfig, Parent, rows, train
 from jaxlm.train import checkpoint as checkpoints
 from jaxlm.train.start import step_config
 from jaxlm.train.state import abstract_state
@@ -167,6 +167,14 @@ def test_killed_in_the_middle_goes_on_from_the_last_checkpoint(done, data_root, 
     run = read(tmp_path)
     assert record.equal(run, read(done[0])) == [] and run.notes == ()
     assert [attempt["first_step"] for attempt in run.attempts] == [0, 9]
+
+
+def test_rows_reach_the_disk_between_checkpoints_once_they_have_waited(done, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "FLUSH_SECONDS", 0.0)
+    train(RUN, tmp_path, data_root, study="tests")
+    segments = [len(list((root / RUN.folder / "metrics").iterdir())) for root in (done[0], tmp_path)]
+    assert segments[1] > segments[0]
+    assert record.equal(read(done[0]), read(tmp_path)) == []
 
 
 def test_rows_that_are_redone_have_the_same_values(done, data_root, tmp_path, monkeypatch):

@@ -49,7 +49,8 @@ class Live:
     def poll(self) -> list[Row]:
         """Returns every run, sorted by folder; `damaged` has a line for each that cannot be read.
 
-        Raises `InputError` where a root is no folder, and where it holds neither a run nor a study at work.
+        Raises `InputError` where a root is no folder, and where it holds neither a run nor a study at work, `OSError`
+        where a store does not answer.
         """
         damaged = []
         marks = {folder: mark for root in self._roots for folder, mark in _marks(root).items()}
@@ -71,8 +72,10 @@ class Live:
         return [row for _, row in self._seen.values()]
 
     def at_work(self) -> bool:
-        """Whether a process trains one of the studies that the runs belong to."""
-        return any(record.is_held(folder) for folder in {*self._roots, *(folder.parent for folder in self._seen)})
+        """Whether a process trains one of the studies that the runs belong to, or one beside them without a run."""
+        studies = {*self._roots, *(folder.parent for folder in self._seen)}
+        studies.update(lock.parent for root in self._roots if isinstance(root, Path) for lock in root.glob("*/lock"))
+        return any(map(record.is_held, studies))
 
 
 def _marks(root: files.AnyPath) -> dict[files.AnyPath, Any]:

@@ -4,7 +4,7 @@ import collections
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxlm.cli.recorded.live import Live, Row
@@ -18,21 +18,40 @@ ORDER = ("running", "interrupted", "preempted", "failed", "diverged", "finished"
 def run(roots: Sequence[str], *, every: float, sleep: Callable[[float], None] = time.sleep) -> int:
     """Shows the runs under `roots` until all have ended and no study is at work; looks again after `every` seconds."""
     live = Live(roots)
-    rows = live.poll()
+    looks = _looks(live, live.poll(), every=every, sleep=sleep)
     if sys.stdout.isatty():
-        return _show(live, rows, every=every, sleep=sleep)
+        return _show(live, looks)
     shown: dict[Any, list[str]] = {}
-    while True:
+    told: set[str] = set()
+    for rows in looks:
         for row in rows:
             line = cells(row)
             if shown.get(row.run.folder, [])[:3] != line[:3]:  # name, status, updates
                 shown[row.run.folder] = line
                 print(plain(line), flush=True)
-        if over(live, rows):
-            print(summary(rows), flush=True)
-            return 0
+        for line in live.damaged:
+            if line not in told:
+                told.add(line)
+                print(f"jaxlm: cannot be read: {line}", file=sys.stderr, flush=True)
+    print(summary(rows), flush=True)
+    return 0
+
+
+def _looks(
+    live: Live, rows: Sequence[Row], *, every: float, sleep: Callable[[float], None]
+) -> Iterator[Sequence[Row]]:
+    """Yields the rows again and again until nothing more will happen; a store that fails is asked again."""
+    ended = over(live, rows)
+    while True:
+        yield rows
+        if ended:
+            return
         sleep(every)
-        rows = live.poll()
+        try:
+            rows = live.poll()
+            ended = over(live, rows)
+        except OSError as error:
+            live.damaged = (str(error),)
 
 
 def over(live: Live, rows: Sequence[Row]) -> bool:
@@ -72,15 +91,13 @@ def left(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _show(live: Live, rows: Sequence[Row], *, every: float, sleep: Callable[[float], None]) -> int:
+def _show(live: Live, looks: Iterator[Sequence[Row]]) -> int:
     from rich.console import Console
     from rich.live import Live as Screen
 
     console = Console()
-    with Screen(_table(rows, live, console.height), console=console, auto_refresh=False) as screen:
-        while not over(live, rows):
-            sleep(every)
-            rows = live.poll()
+    with Screen(console=console, auto_refresh=False) as screen:
+        for rows in looks:
             screen.update(_table(rows, live, console.height), refresh=True)
     return 0
 
@@ -98,4 +115,4 @@ def _table(rows: Sequence[Row], live: Live, height: int) -> Any:
     for row in fitting:
         table.add_row(*map(Text, cells(row)))
     hidden = f" ({len(rows) - len(fitting)} not shown)" if len(fitting) < len(rows) else ""
-    return Group(table, Text(summary(rows) + hidden), *(Text(f"damaged: {line}") for line in live.damaged[:3]))
+    return Group(table, Text(summary(rows) + hidden), *(Text(f"cannot be read: {line}") for line in live.damaged[:3]))
