@@ -99,7 +99,7 @@ def _place(leaf: Any, param: Any) -> Any:
 
 
 def tie(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Returns `x`, to which the partitioner gives the placement of `like` along the axes that they share.
+    """Returns `x`, to which the partitioner gives the placement of `like` axis by axis.
 
     Both branches of the choice are `x`: XLA drops it, and the reduction before it, once placements are
     decided. (`jax.experimental.shard_alike` did this until jax 0.12 removed it.)
@@ -108,11 +108,11 @@ def tie(x: jax.Array, like: jax.Array) -> jax.Array:
         return x
     proxy = like.reshape((1,) * max(0, x.ndim - like.ndim) + like.shape)
     proxy = jnp.max(proxy, axis=tuple(range(x.ndim, like.ndim))) if like.ndim > x.ndim else proxy
-    if all(own == 1 or own < length for own, length in zip(proxy.shape, x.shape, strict=True)):
+    if all(own == 1 for own in proxy.shape):
         return x
     for axis, (own, length) in enumerate(zip(proxy.shape, x.shape, strict=True)):
         if own > length:
             proxy = jax.lax.slice_in_dim(proxy, 0, length, axis=axis)
-        elif own < length:
-            proxy = jnp.max(proxy, axis=axis, keepdims=True)
+        elif 1 < own < length:
+            proxy = jnp.pad(proxy, [(0, length - own if axis == other else 0) for other in range(x.ndim)])
     return jnp.where(jnp.broadcast_to(proxy != 0, x.shape), x, x)

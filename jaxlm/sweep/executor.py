@@ -5,7 +5,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from jaxlm.config import nearest, override, require
 from jaxlm.sweep.study import Stage, Study

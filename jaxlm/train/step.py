@@ -20,7 +20,7 @@ from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, set_rates
 from jaxlm.parallel import ACTIVATIONS, RULES, MeshConfig, batch_spec, make_mesh
 from jaxlm.params import partition_specs
-from jaxlm.params.activations import constrain, constrain_like, on_mesh, rows
+from jaxlm.params.activations import constrain_like, on_mesh, rows
 from jaxlm.train.diagnostics import StateDiagnostics, StepDiagnostics, block_rms, sequence_grad_sq, squared_norm
 from jaxlm.train.state import TrainState, run_optimizer, state_shardings
 

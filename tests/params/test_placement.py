@@ -99,11 +99,11 @@ def test_moments_lie_like_their_parameters_and_the_rest_is_replicated(tx):
     assert sum(path.endswith("a.w") for path in specs) >= 2
 
 
-def test_factors_are_split_along_the_axes_that_they_share_with_their_parameter():
+def test_factors_are_split_as_the_axis_of_their_parameter_in_the_same_place():
     # a.w is [4, 6] split along its first axis, w is [6, 4] split along its second.
     specs = place(optax.adafactor(1e-3, min_dim_size_to_factor=2))
     rows, columns = specs["0.v_row.a.w"], specs["0.v_col.a.w"]
-    assert (rows, columns) == (PartitionSpec("x"), PartitionSpec(None))
+    assert (rows, columns) == (PartitionSpec("x"), PartitionSpec("x"))
     assert (specs["0.v_row.w"], specs["0.v_col.w"]) == (PartitionSpec(None), PartitionSpec(None))
 
 
