@@ -73,15 +73,17 @@ class RowWriter:
     losses: list[float] = dataclasses.field(default_factory=list)
     next_step: int = 0
     evaluated: dict[int, float] = dataclasses.field(default_factory=dict)  # held-out loss after so many updates
-    flushed: float = dataclasses.field(default_factory=time.monotonic)
+    since: float = 0.0  # when the first of the waiting rows came
 
     def settle(self, chunk: Chunk) -> None:
         """Fetches a chunk's metrics; raises `Diverged` where it met a non-finite value.
 
-        Rows of the chunks before are written first, where those on disk are `FLUSH_SECONDS` old.
+        Rows of the chunks before are written first, where they have waited for `FLUSH_SECONDS`.
         """
-        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+        if self.rows and time.monotonic() - self.since > FLUSH_SECONDS:
             self.flush()
+        if not self.rows:
+            self.since = time.monotonic()
         made, healthy, metrics = jax.device_get((chunk.made, chunk.healthy, chunk.metrics))
         seconds = (time.perf_counter() - chunk.started) / max(int(made), 1)
         for i in range(int(made)):
@@ -120,7 +122,6 @@ class RowWriter:
 
     def flush(self) -> None:
         """Writes the waiting rows as a segment of each kind, if the run is still this process's."""
-        self.flushed = time.monotonic()
         if self.hold is None:
             self.rows, self.diagnostics = [], []
             return

@@ -38,11 +38,11 @@ def start_alone(run, *outs, cache, devices):
                  flags=f"--xla_force_host_platform_device_count={devices}")
 
 
-def await_segment(out, run, processes, *, attempt=0):
-    """Waits until the record of a run has metrics of an attempt."""
+def await_checkpoint(out, run, processes):
+    """Waits until a checkpoint of a run is committed."""
     deadline = time.monotonic() + PATIENCE
-    while not list((out / "hosts").glob(f"{run}-*/metrics/{attempt}-*")):
-        assert time.monotonic() < deadline, "no metrics"
+    while not [path for path in (out / "hosts").glob(f"{run}-*/checkpoints/*") if path.name.isdecimal()]:
+        assert time.monotonic() < deadline, "no checkpoint"
         for process in processes:
             assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.005)

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from hosts_processes import await_segment, ending, finish_all, start_alone, start_hosts
+from hosts_processes import await_checkpoint, ending, finish_all, start_alone, start_hosts
 from processes import runs_of
 
 from scaling import record
@@ -20,7 +20,7 @@ def pair(tmp_path_factory, cache):
     """(folder, exit codes, texts, attempts, status, steps) of two hosts, of which the second was told to stop."""
     out = tmp_path_factory.mktemp("pair")
     with ending(start_hosts("short", out=out, cache=cache, hosts=2)) as processes:
-        await_segment(out, "short", processes)
+        await_checkpoint(out, "short", processes)
         processes[1].send_signal(signal.SIGTERM)
         codes, texts = finish_all(processes)
     run = runs_of(out / "hosts")["short"]  # read now, for a run that goes on has more of everything

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from hosts_processes import STUDY, await_segment, ending, finish_all, free_port, start_hosts
+from hosts_processes import STUDY, await_checkpoint, ending, finish_all, free_port, start_hosts
 from processes import PINNED, runs_of, start
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def go_on(out, cache, *, hosts, words):
 def test_a_killed_host_ends_all_and_two_or_one_go_on(tmp_path, cache):
     out = tmp_path / "lost"
     with ending(start_hosts("long", out=out, cache=cache, hosts=4)) as processes:
-        await_segment(out, "long", processes)
+        await_checkpoint(out, "long", processes)
         processes[2].kill()
         codes, texts = finish_all(processes)
     assert codes == [75, 75, -signal.SIGKILL, 75], texts
@@ -82,7 +82,7 @@ def test_damage_that_one_host_meets_sends_all_to_the_checkpoint_before(tmp_path,
 
 def test_without_the_coordinator_the_others_end(tmp_path, cache):
     with ending(start_hosts("short", out=tmp_path, cache=cache, hosts=2)) as processes:
-        await_segment(tmp_path, "short", processes)
+        await_checkpoint(tmp_path, "short", processes)
         processes[0].kill()
         codes, texts = finish_all(processes)
     assert codes == [-signal.SIGKILL, 75] and "jaxlm: lost one of 2 hosts" in texts[1], texts
