@@ -20,18 +20,21 @@ test-base: .venv/.test  ## the ground packages in an environment with the base i
 test-kills: .venv/.test  ## a study of ten runs killed a hundred times (half an hour)
 	.venv/bin/python -m pytest -m kills
 
-test-tpu: .venv/.tpu  ## programs for TPU slices, compiled without a TPU (minutes; downloads libtpu)
-	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python -m pytest -n0 -m tpu_compiler tests/launch
+# libtpu lies apart from .venv, for JAX looks for a TPU wherever it is installed.
+TPU = PYTHONPATH=.tpu JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python
+test-tpu: .venv/.test .tpu/.made  ## programs for TPU slices, compiled without a TPU (minutes; downloads libtpu)
+	$(TPU) -m pytest -n0 -m tpu_compiler tests/launch
 
-pods: .venv/.tpu  ## the table of models on TPU slices, experiments/pods.md (an hour; goes on where it was)
-	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python experiments/bench/pods.py
+pods: .venv/.train .tpu/.made  ## the table of models on TPU slices, experiments/pods.md (an hour; goes on where it was)
+	$(TPU) experiments/bench/pods.py
 
-bench: .venv/.train  ## the standard step against plain JAX; what imports, diagnostics, checkpoints and listings cost
+bench: .venv/.train  ## the standard step against plain JAX; what imports, diagnostics, checkpoints, listings and sweeps cost
 	.venv/bin/python experiments/bench/standard_step.py
 	.venv/bin/python experiments/bench/imports.py
 	.venv/bin/python experiments/bench/diagnostics.py
 	.venv/bin/python experiments/bench/saving.py
 	.venv/bin/python experiments/bench/listing.py
+	.venv/bin/python experiments/bench/sweep.py
 
 bench-optimizers: .venv/.train  ## an optimizer step over AdamW and the rule's matrix products (ten minutes)
 	.venv/bin/python experiments/bench/optimizers.py --cores 0 --rounds 4
@@ -67,7 +70,7 @@ interrupt: .venv/.train  ## the quick start interrupted ten times against an und
 	.venv/bin/python experiments/kills.py --study quickstart --times 10 --signals INT TERM --longest 45 --report ''
 
 clean:  ## remove the virtual environment (never a run)
-	rm -rf .venv
+	rm -rf .venv .tpu
 
 # The first interpreter that runs and lies in 3.11 to 3.13.
 .venv/bin/python:
@@ -94,6 +97,6 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --only
 	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,launch,dev]'
 	@touch $@
 
-.venv/.tpu: .venv/.test
-	$(PIP) -e '.[train,plots,tables,tokenizers,remote,track,launch,dev,tpu]'
+.tpu/.made: .venv/.train
+	$(PIP) --target .tpu --no-deps --upgrade libtpu
 	@touch $@
