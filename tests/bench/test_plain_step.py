@@ -22,7 +22,7 @@ def plain_step():
 
 @pytest.fixture(scope="module")
 def losses(plain_step):
-    step, state, batch = plain_step.make(layers=2, width=32, heads=2, feed_forward=64, vocabulary=VOCABULARY,
+    step, state, batch = plain_step.make(layers=1, width=32, heads=2, feed_forward=64, vocabulary=VOCABULARY,
                                          sequence=16, batch=4)
     values = []
     for _ in range(30):

@@ -29,6 +29,7 @@ def test_an_interval_without_the_edge_is_refused(monkeypatch):
         bed.largest_rates(TEXT, 8, rule="Adam", bed=SMALL)
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_that_of_no_knowledge_and_a_small_rate_lowers_it():
     constant = np.zeros(512, np.uint8)
     losses = np.asarray(bed.train(constant, np.array([0.5, 0.5], np.float32), batch=4, rule="SGD", bed=SMALL))

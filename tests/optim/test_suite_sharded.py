@@ -12,16 +12,22 @@ from table import TABLE
 
 HERE = pathlib.Path(__file__).parent
 WARNING = "Involuntary full rematerialization"  # tests/train/test_sharded.py shows that it would be seen
-ENTRIES = [pytest.param(entry, id=entry.name) for entry in TABLE]
+# One for each way of keeping state: like the parameters, as factors, as square factors, in low rank, with error
+# feedback, with an average; the rest is slow.
+DEFAULT = ("adamw", "adafactor", "muon", "soap", "galore", "apollo", "frugal", "dion", "schedule_free")
+ENTRIES = [pytest.param(entry, id=entry.name, marks=() if entry.name in DEFAULT else pytest.mark.slow)
+           for entry in TABLE]
 
 
 @pytest.fixture(scope="module")
-def found():
-    """What `sharded.py` found, by entry."""
+def found(request):
+    """What `sharded.py` found, by entry, of those that are asked for."""
+    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    names = sorted({item.callspec.params["entry"].name for item in here if "entry" in item.callspec.params})
     path = os.pathsep.join(map(str, (HERE, HERE / "twins", HERE.parents[1])))
     env = os.environ | {"PYTHONPATH": path, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
                         "TF_CPP_MIN_LOG_LEVEL": "1"}
-    done = subprocess.run([sys.executable, str(HERE / "sharded.py")], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(HERE / "sharded.py"), *names], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     parts = re.split(r"^entry (\S+)$", done.stderr, flags=re.MULTILINE)
     warnings = {name: [line for line in text.splitlines() if WARNING in line]

@@ -178,20 +178,24 @@ def sharded():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_sharded_init_gives_the_same_parameters(sharded):
     assert sharded["same start"]
 
 
+@pytest.mark.slow
 def test_adamw_state_is_split_by_jit_init(sharded):
     assert sharded["init kept"]
     # Both moments of every split parameter: all but the two qk-norm scales.
     assert sharded["split parameters"] == 12 and sharded["split state"] == 24
 
 
+@pytest.mark.slow
 def test_sharding_survives_an_update(sharded):
     assert sharded["update kept"]
 
 
+@pytest.mark.slow
 def test_sharded_loss_equals_the_loss_on_one_device(sharded):
     # The same sums in another order, in float32.
     assert sharded["losses"][0] == pytest.approx(sharded["losses"][1], rel=1e-6)

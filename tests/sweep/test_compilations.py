@@ -53,6 +53,7 @@ def check_sharing(tiny, root, cache):
     assert work([tiny.run("d", updates=4, seed=8)], root, cache) == {"asked": 1, "hit": 1}
 
 
+@pytest.mark.slow
 def test_rate_decay_seed_and_length_share_a_compilation(tiny, tmp_path):
     check_one_worker(tiny, tmp_path, str(tmp_path / "xla"))
     assert len(list((tmp_path / "xla").glob("jit_run_chunk-*-cache"))) == 1

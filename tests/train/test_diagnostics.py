@@ -277,6 +277,7 @@ def test_without_accumulation_single_sequences_serve(data_root, tmp_path):
     assert np.isnan(read(tmp_path, none).diagnostics["small_grad_sq"]).all()
 
 
+@pytest.mark.slow
 def test_a_spike_is_noted_while_training(data_root, tmp_path, monkeypatch):
     # After so few updates nothing is judged by default.
     from jaxlm.train import rows

@@ -166,6 +166,7 @@ def test_evaluating_more_changes_nothing_else(root, data_root, tmp_path):
     np.testing.assert_array_equal(a.metrics["train_loss"], b.metrics["train_loss"])
 
 
+@pytest.mark.slow
 def test_a_step_has_one_row_of_diagnostics(data_root, tmp_path):
     config = FIRST.replace(updates=4, diagnostics=DiagnosticsConfig(every=2, sequences=0))
     train(config, tmp_path, data_root)

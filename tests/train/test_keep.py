@@ -52,6 +52,7 @@ def test_training_keeps_what_the_dry_list_says(tmp_path):
     assert checkpoint.steps(folder) == sorted(expected) == [10, 30, 40, 60, 70]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_best_checkpoint_across_a_stop(tmp_path):
     """The loop passes on each checkpoint's held-out loss, and a resumed run still knows those of before."""
     from jaxlm import data

@@ -19,7 +19,7 @@ def data_root(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.mark.parametrize("where", ["s3", "memory"])
+@pytest.mark.parametrize("where", [pytest.param("s3", marks=pytest.mark.slow), "memory"])
 def test_a_run_and_its_branch_recorded_on_a_store_equal_local_ones(store, data_root, tmp_path, where):
     root = f"{store}/exact" if where == "s3" else "memory://exact"
     branch = RUN.replace(name="branch", parent=Parent(run=RUN.folder, step=5))
