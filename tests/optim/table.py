@@ -59,3 +59,7 @@ TABLE = (
     SPAM,
     TRION,
 )
+
+# One for each way of keeping state: like the parameters, as factors, as square factors, in low rank, with error
+# feedback, with an average. The dearest checks are made for these, and for the rest by `make test-slow`.
+REPRESENTATIVE = ("adamw", "adafactor", "muon", "soap", "galore", "apollo", "frugal", "dion", "schedule_free")

@@ -10,7 +10,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from problem import IN_OUT, OUT_IN, compiled, infos_of, quick_jit, synthetic
-from table import TABLE
+from table import REPRESENTATIVE, TABLE
 
 ENTRIES = [pytest.param(entry, id=entry.name) for entry in TABLE]
 STEPS = 10
@@ -95,7 +95,8 @@ def test_injected_learning_rate_bit_for_bit(entry):
         np.testing.assert_array_equal(after[name], plain(entry.name)[0][name], err_msg=name)
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.name, marks=() if entry.name in REPRESENTATIVE
+                                               else pytest.mark.slow) for entry in TABLE])
 def test_multi_steps_of_all_other_injected_hyperparameters(entry):
     """Every gradient twice: MultiSteps' mean of them is exact."""
     inner = injected(entry, lambda name: name != "lr" and name not in entry.static)

@@ -8,14 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from table import TABLE
+from table import REPRESENTATIVE, TABLE
 
 HERE = pathlib.Path(__file__).parent
 WARNING = "Involuntary full rematerialization"  # tests/train/test_sharded.py shows that it would be seen
-# One for each way of keeping state: like the parameters, as factors, as square factors, in low rank, with error
-# feedback, with an average; the rest is slow.
-DEFAULT = ("adamw", "adafactor", "muon", "soap", "galore", "apollo", "frugal", "dion", "schedule_free")
-ENTRIES = [pytest.param(entry, id=entry.name, marks=() if entry.name in DEFAULT else pytest.mark.slow)
+ENTRIES = [pytest.param(entry, id=entry.name, marks=() if entry.name in REPRESENTATIVE else pytest.mark.slow)
            for entry in TABLE]
 
 
