@@ -1,6 +1,6 @@
 """How much faster a sweep goes on all cores, one run each, than one run at a time on one pinned core.
 
-    python experiments/bench/sweep.py [--cores 0,1] [--runs 8] [--updates 1200] [--rounds 3]
+    python experiments/bench/sweep.py [--cores 0,1] [--runs 8] [--updates 600] [--rounds 1]
 
 The sweep is `jaxlm study` from the start of its process to its end, the start of its workers and their compilation
 (from a cache that a run before has filled) included: `--workers 1`, then one worker a core, by turns. Its runs differ
@@ -48,9 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=_cores, default=None, help="cores such as 0,1 (default: the first two)")
     parser.add_argument("--runs", type=int, default=8, help="runs of the sweep (default 8)")
-    parser.add_argument("--updates", type=int, default=1200, help="updates of each run (default 1200)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side (default 3)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of a bare loop (default 15)")
+    parser.add_argument("--updates", type=int, default=600, help="updates of each run (default 600)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each side, five minutes each (default 1)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a bare loop (default 8)")
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)  # how a child is started
     args = parser.parse_args()
     cores = args.cores or sorted(os.sched_getaffinity(0))[:2]
