@@ -23,12 +23,12 @@ test-kills: .venv/.test  ## a study of ten runs killed a hundred times (half an 
 # libtpu lies apart from .venv, for JAX looks for a TPU wherever it is installed.
 TPU = PYTHONPATH=.tpu JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv/bin/python
 test-tpu: .venv/.test .tpu/.made  ## programs for TPU slices, compiled without a TPU (minutes; downloads libtpu)
-	$(TPU) -m pytest -n0 -m tpu_compiler tests/launch
+	$(TPU) -m pytest -n0 -m tpu_compiler tests/launch tests/model/test_attention.py tests/parallel
 
 pods: .venv/.train .tpu/.made  ## the table of models on TPU slices, experiments/pods.md (an hour; goes on where it was)
 	$(TPU) experiments/bench/pods.py
 
-bench: .venv/.train  ## the standard step against plain JAX; what imports, diagnostics, checkpoints, listings and sweeps cost
+bench: .venv/.train  ## the standard step against plain JAX and what else is here; imports, diagnostics, checkpoints, listings, sweeps
 	.venv/bin/python experiments/bench/standard_step.py
 	.venv/bin/python experiments/bench/imports.py
 	.venv/bin/python experiments/bench/diagnostics.py

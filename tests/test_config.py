@@ -63,7 +63,8 @@ FULL = RunConfig(
     name="full-1_b+c.d", seed=7, updates=UPDATES, batch=24, accumulation=3, z_loss=1e-4, clip_norm=None, chunk=5,
     model=ModelConfig(vocabulary=256, sequence=16, layers=2, width=16, heads=4, kv_heads=2, head_size=6, ff=24,
                       norm="layernorm", positions="learned", activation="gelu", tied=True, qk_norm=True, dropout=0.1,
-                      compute=ComputeConfig(scan_layers=True, remat=True, dtype="bfloat16")),
+                      compute=ComputeConfig(scan_layers=True, remat=True, dtype="bfloat16", attention="plain",
+                                            loss_chunks=4, remat_policy="projections")),
     data=DataConfig(sources=(StandardLibrary(), Files(paths=("a", "b"), format="jsonl", text_field="body")),
                     weights=(0.75, 0.25), tokenizer=HuggingFace(path="t.json", separator="</s>"), sequence=12, seed=3,
                     heldout_fraction=0.2),
@@ -72,7 +73,7 @@ FULL = RunConfig(
     evaluation=EvalConfig(every=2, sequences=64, sources=(StandardLibrary(),)),
     checkpoint=CheckpointConfig(every=4, latest=3, keep_every=8, best=2, keep=(1, UPDATES)),
     diagnostics=DiagnosticsConfig(every=10, sequences=8),
-    mesh=MeshConfig(replica=2, data=2, fsdp=2, tensor=2, sequence=2),
+    mesh=MeshConfig(replica=2, data=2, fsdp=2, tensor=2, sequence=2, overlap="off"),
     parent=Parent(run="trunk-01234567", step=12))
 
 
@@ -140,7 +141,7 @@ BAD_DATA = [
     ({"optimizer": {"kind": "adamw", "beta2": 0.9}}, "optimizer.beta2: no such option; did you mean 'b2'?"),
     ({"schedule": {"kind": "wsd", "peak_lr": 1.0, "decays": 3}},
      "schedule.decays: no such option; did you mean 'decay'?"),
-    ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, replica, sequence, tensor"),
+    ({"mesh": {"zzz": 1}}, "mesh.zzz: no such option; known: data, fsdp, overlap, replica, sequence, tensor"),
     ({"updates": "20"}, "updates = '20': must be of type int, not str"),
     ({"updates": 20.0}, "updates = 20.0: must be of type int, not float"),
     ({"updates": True}, "updates = True: must be of type int, not bool"),

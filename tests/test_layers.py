@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Floor of each package. A package imports lower floors and itself; those on the ground also each other.
 GROUND = 0
 FLOORS = {
-    "jaxlm.config": GROUND, "jaxlm.params": GROUND,
+    "jaxlm.allocator": GROUND, "jaxlm.config": GROUND, "jaxlm.params": GROUND,
     "jaxlm.optim": GROUND, "jaxlm.schedules": GROUND, "jaxlm.losses": GROUND,
     "jaxlm.model": 1, "jaxlm.data": 1, "jaxlm.parallel": 1,
     "jaxlm.train": 2,

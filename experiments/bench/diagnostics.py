@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import standard_step
+import sides
 
 TARGET = 0.01  # of a step, everything together, a row every 100 updates
 
@@ -34,12 +34,12 @@ def main() -> None:
     parser.add_argument("--sequences", type=_at_least_one, default=4, help="diagnostics.sequences (default 4)")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     args = parser.parse_args()
-    batch = standard_step.STANDARD["batch"]
+    batch = sides.STANDARD["batch"]
     if batch % args.accumulation or args.accumulation == 1:
         parser.error(f"--accumulation = {args.accumulation}: must divide the batch of {batch} and be above 1")
     if args.sequences > batch:
         parser.error(f"--sequences = {args.sequences}: must not exceed the batch of {batch}")
-    figures = measure(standard_step.STANDARD, rounds=args.rounds, accumulation=args.accumulation,
+    figures = measure(sides.STANDARD, rounds=args.rounds, accumulation=args.accumulation,
                       sequences=args.sequences)
     print(table(figures))
     if args.out:
@@ -78,7 +78,7 @@ def _contestants(sizes: dict[str, int], accumulation: int, sequences: int) -> di
     from jaxlm.train.diagnostics import block_rms, squared_norm
     from scaling.diagnostics import SPIKE_WINDOW, spikes
 
-    plain = standard_step.step_config(sizes)
+    plain = sides.step_config(sizes)
     split = dataclasses.replace(plain, accumulation=accumulation)
     on = {"diagnostics": True}
     compiled = make_step(dataclasses.replace(plain, **on))
@@ -132,14 +132,14 @@ class _Stepper:
         self.healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
         tokens = _tokens(sizes).reshape(config.accumulation, -1, sizes["sequence"] + 1)
         self.batches = np.broadcast_to(tokens, (RunConfig.chunk, *tokens.shape))
-        self.lrs = np.full(RunConfig.chunk, standard_step.LR, np.float32)
+        self.lrs = np.full(RunConfig.chunk, sides.LR, np.float32)
 
     def __call__(self) -> None:
         import jax
         import numpy as np
 
         self.state, self.healthy, made, metrics = self.compiled.run_chunk(
-            self.state, self.healthy, self.batches, self.lrs, np.int32(1), np.float32(standard_step.WEIGHT_DECAY),
+            self.state, self.healthy, self.batches, self.lrs, np.int32(1), np.float32(sides.WEIGHT_DECAY),
             np.uint32(0))
         jax.device_get((made, metrics))
 

@@ -31,7 +31,7 @@ from jaxlm.launch.slices import GIB, Slice, find_slice
 from jaxlm.launch.summary import summary
 from jaxlm.model import ModelConfig, parameter_counts
 from jaxlm.model.config import ComputeConfig
-from jaxlm.parallel import MeshConfig
+from jaxlm.parallel import AXES, MeshConfig
 from jaxlm.sweep import Stage, Study
 from jaxlm.train import EvalConfig, RunConfig
 
@@ -89,7 +89,7 @@ class Cell:
     @property
     def title(self) -> str:
         """The cell in the table."""
-        return f"{self.name} {self.where.name}" + (f" {_mesh(dataclasses.asdict(self.mesh))}" if self.mesh else "")
+        return f"{self.name} {self.where.name}" + (f" {_mesh(dict(zip(AXES, self.mesh.shape, strict=True)))}" if self.mesh else "")
 
 
 def cells() -> list[Cell]:
@@ -131,10 +131,10 @@ def main() -> int:
 def compile_cell(cell: Cell, results: dict[str, Any]) -> None:
     """Adds the plan of a cell to `results` and to the file, unless it is there."""
     run = cell.run
-    digest = config_hash({"run": run.identity, "mesh": dataclasses.asdict(run.mesh), "slice": cell.where.name})
+    digest = config_hash({"run": run.identity, "mesh": dict(zip(AXES, run.mesh.shape, strict=True)), "slice": cell.where.name})
     if results.get(cell.title, {}).get("digest") == digest:
         return
-    say(f"{cell.title}: {_mesh(dataclasses.asdict(run.mesh))}, batch {run.batch}")
+    say(f"{cell.title}: {_mesh(dict(zip(AXES, run.mesh.shape, strict=True)))}, batch {run.batch}")
     began, cpu = time.time(), time.process_time()
     # What the parameters and their state alone exceed needs no compiler to be refused.
     state_fits = plan(run, cell.where, compiled=False).held.state < cell.where.chip.usable_bytes
@@ -222,7 +222,7 @@ def _layout_row(cell: Cell, result: dict[str, Any]) -> str:
 
 def _known_row(cell: Cell, result: dict[str, Any]) -> list[str]:
     arguments, temporaries, mesh = KNOWN.get((cell.name, cell.where.name), (0, 0, None))
-    if mesh is None or result["mesh"] != {axis: n for axis, n in dataclasses.asdict(mesh).items() if n > 1}:
+    if mesh is None or result["mesh"] != {axis: n for axis, n in dict(zip(AXES, mesh.shape, strict=True)).items() if n > 1}:
         return []
     held = result["bytes_per_device"]
     now = [f"{held[part] / GIB:.2f}" if held[part] else "-" for part in ("arguments", "temporaries")]

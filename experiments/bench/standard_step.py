@@ -1,263 +1,222 @@
-"""jaxlm's standard training step against the plain baseline: the same work, turn by turn.
+"""jaxlm's standard training step against plain JAX, torch and public JAX trainers: the same work, turn by turn.
 
-    python experiments/bench/standard_step.py [--rounds 12] [--cores 0,1] [--out FILE]
+    python experiments/bench/standard_step.py [--size S|M|L] [--dtypes float32,bfloat16] [--rounds 12] [--cores 0,1]
+        [--contestants plain,jaxlm+keep] [--python torch=PYTHON] [--source nanodo=FOLDER] [--out FILE]
 
-Each side lives in a process of its own, so that peak memory and the time to the first step are its
-own. The processes are pinned to the same cores and take short turns, so that other load on the machine
-falls on all alike; "plain" and "jaxlm" each come right after a turn of the other process. The work:
-4 layers of width 256, 4 heads, feed-forward 1024, vocabulary 4096, 16 sequences of 256 tokens, AdamW;
-28.31 MFLOP per token.
+Each contestant lives in a process of its own, so that peak memory and the time to the first step are its own. The
+processes are pinned to the same cores and take short turns of single updates, so that other load on the machine falls
+on all alike. The work: the sizes of `sides.py`, AdamW, causal attention; at M 28.31 MFLOP per token. Contestants:
 
-Three contestants take turns: "plain" (`plain_step.py`, which reports the loss only), "jaxlm" with one
-update per call, and "jaxlm 4" with four; both jaxlm rows are the same process and the same compiled
-program, with every metric of a run. Target: "jaxlm" within 3% of "plain".
+    plain           `plain_step.py`, activations (batch, time, width); reports the loss only
+    plain flat      the same with activations (tokens, width)
+    jaxlm           `jaxlm.train.make_step` with every metric of a run
+    torch, torch.compile    `torch_step.py`, in the interpreter of --python torch=
+    nanodo, simply, levanter    `peers.py`: the step of each, imported from --source, where that works
+    NAME+keep       NAME with the allocator setting of `jaxlm/allocator.py`
+
+The first step is timed twice: in a process that has nothing compiled, and in a second one that finds what the first
+has compiled in the persistent cache. All contestants are in memory at the same time: at L several GB each.
+Targets: jaxlm at least 1.7 times as fast as plain, and at most 1.05 times the time of torch.compile.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import math
-import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-STANDARD = {"layers": 4, "width": 256, "heads": 4, "feed_forward": 1024, "vocabulary": 4096, "sequence": 256,
-            "batch": 16}
-# Contestant: (its process, updates per call). The first is the baseline.
-CONTESTANTS = {"plain": ("plain", 1), "jaxlm": ("jaxlm", 1), "jaxlm 4": ("jaxlm", 4)}
-TARGET = 1.03
-LR, WEIGHT_DECAY = 1e-3, 0.1
+import machine
+import sides
+import turns
 
-# Makes so many updates in one call and returns the loss before the first of them, in nats per token.
-Advance = Callable[[int], float]
+DEFAULT = ("plain", "plain flat", "plain+keep", "jaxlm", "jaxlm+keep", "torch", "torch.compile", "torch.compile+keep",
+           "nanodo", "simply", "levanter")
+DTYPES = ("float32", "bfloat16")
+UPDATES = {"S": 5}  # single updates in a turn; elsewhere one
+# (Contestant, the other, at least so many times as fast).
+TARGETS = (("jaxlm", "plain", 1.7), ("jaxlm+keep", "plain", 1.7), ("jaxlm+keep", "torch.compile", 1 / 1.05),
+           ("jaxlm+keep", "torch.compile+keep", 1 / 1.05))
+BASES = tuple(dict.fromkeys(["plain", "plain flat", *(other for _, other, _ in TARGETS)]))
 
 
 def main() -> None:
     """Measures, prints the tables, and writes the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=sides.SIZES, default="M", help="of model and batch (default M)")
+    parser.add_argument("--dtypes", type=_words, default=["float32"], help="float32 (default), bfloat16, or both")
+    parser.add_argument("--contestants", type=_words, default=list(DEFAULT),
+                        help="such as plain,jaxlm+keep (default: all that run here)")
+    parser.add_argument("--python", type=_named, action="append", default=[], metavar="NAME=FILE",
+                        help="the interpreter of torch, nanodo, simply or levanter (default: this one)")
+    parser.add_argument("--source", type=_named, action="append", default=[], metavar="NAME=FOLDER",
+                        help="where it is imported from")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each contestant (default 12)")
     parser.add_argument("--cores", type=_cores, default=None, help="cores to pin to, such as 0,1 (default: all)")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # how a child is started
-    parser.add_argument("--sizes", type=json.loads, default=STANDARD, help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)  # how a child is started; `compare.py` relies on it
+    parser.add_argument("--sizes", type=json.loads, default=sides.STANDARD, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        serve(args.side, args.sizes, args.cores)
+        sides.serve(args.side, args.sizes, args.cores, args.dtype)
         return
     if args.rounds < 1:
         parser.error(f"--rounds = {args.rounds}: must be at least 1")
-    figures = measure(args.sizes, rounds=args.rounds, cores=args.cores)
+    for name in args.contestants:
+        if name.removesuffix(sides.KEEP) not in sides.SIDES:
+            parser.error(f"--contestants = {name}: must be one of {', '.join(sides.SIDES)}, or one with {sides.KEEP}")
+    for dtype in args.dtypes:
+        if dtype not in DTYPES:
+            parser.error(f"--dtypes = {dtype}: must be one of {', '.join(DTYPES)}")
+    python, source = dict(args.python), dict(args.source)
+    contestants = [Contestant(side=side, dtype=dtype, python=python.get(_kind(side), sys.executable),
+                              source=source.get(_kind(side), str(sides.ROOT)))
+                   for dtype in args.dtypes for side in args.contestants]
+    figures = measure(sides.SIZES[args.size], contestants, rounds=args.rounds, updates=UPDATES.get(args.size, 1),
+                      cores=args.cores)
     print(table(figures))
     if args.out:
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        machine.write(args.out, {"size": args.size} | figures)
 
 
 def _cores(text: str) -> list[int]:
     return [int(core) for core in text.split(",")]
 
 
-# The child: one side, its process and its answers.
-
-def plain(sizes: dict[str, int]) -> Advance:
-    """Returns the baseline; it has no way to make several updates in one call."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import plain_step
-
-    step, state, batch = plain_step.make(**sizes)
-
-    def advance(updates: int) -> float:
-        nonlocal state
-        losses = []
-        for _ in range(updates):
-            state, loss = step(state, batch)
-            losses.append(loss.block_until_ready())
-        return float(losses[0])
-
-    return advance
+def _words(text: str) -> list[str]:
+    return text.split(",")
 
 
-def jaxlm(sizes: dict[str, int]) -> Advance:
-    """Returns jaxlm's compiled chunk, with the size of buffer and the metrics that a run has by default."""
-    import jax
-    import numpy as np
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    from jaxlm.train import RunConfig, make_step
-    from jaxlm.train.state import init_state
-
-    config = step_config(sizes)
-    compiled = make_step(config)
-    state = init_state(config.model, compiled.tx, mesh=compiled.mesh, seed=0)
-    chunk = RunConfig.chunk
-    tokens = np.random.default_rng(0).integers(
-        0, sizes["vocabulary"], (sizes["batch"], sizes["sequence"] + 1), dtype=np.int32)
-    batches = np.broadcast_to(tokens, (chunk, 1, *tokens.shape))
-    lrs = np.full(chunk, LR, np.float32)
-    # On the mesh like the flag that comes back, so that the second call need not compile again.
-    healthy = jax.device_put(True, NamedSharding(compiled.mesh, PartitionSpec()))
-
-    def advance(updates: int) -> float:
-        nonlocal state, healthy
-        state, healthy, made, metrics = compiled.run_chunk(
-            state, healthy, batches, lrs, np.int32(updates), np.float32(WEIGHT_DECAY), np.uint32(0))
-        made, metrics = jax.device_get((made, metrics))
-        if made != updates or not healthy:
-            raise RuntimeError(f"made {made} of {updates} updates, loss {metrics.train_loss[:made]}")
-        return float(metrics.train_loss[0])
-
-    return advance
+def _named(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text}: must be NAME=PATH")
+    return name, value
 
 
-def step_config(sizes: dict[str, int]) -> Any:
-    """Returns jaxlm's `StepConfig` of the baseline's work; imports jaxlm, as only a child may."""
-    from jaxlm.model import ModelConfig
-    from jaxlm.optim import AdamW
-    from jaxlm.parallel import MeshConfig
-    from jaxlm.train import StepConfig
-
-    model = ModelConfig(
-        vocabulary=sizes["vocabulary"], sequence=sizes["sequence"], layers=sizes["layers"], width=sizes["width"],
-        heads=sizes["heads"], ff=sizes["feed_forward"], norm="layernorm", positions="learned",
-        activation="gelu", tied=True)
-    return StepConfig(model=model, optimizer=AdamW(b1=0.9, b2=0.95, eps=1e-8), clip_norm=None, z_loss=0.0,
-                      accumulation=1, mesh=MeshConfig())
+def _kind(side: str) -> str:
+    """Returns what --python and --source call a side."""
+    return side.removesuffix(sides.KEEP).split(".")[0]
 
 
-SIDES = {"plain": plain, "jaxlm": jaxlm}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A side of `sides.py`, with "+keep" at its end or without, in one dtype; its interpreter and what it imports."""
+
+    side: str
+    dtype: str = "float32"
+    python: str = sys.executable
+    source: str = str(sides.ROOT)
+
+    @property
+    def name(self) -> str:
+        """What its figures are called."""
+        return self.side if self.dtype == "float32" else f"{self.side} bf16"
 
 
-def serve(side: str, sizes: dict[str, int], cores: list[int] | None) -> None:
-    """Answers each line "updates" with a JSON line about a call that makes them; ends with its input."""
-    # Pinned before JAX starts, which sizes its thread pool by the cores it may use.
-    if cores is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    advance = SIDES[side](sizes)
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        loss = advance(int(line))
-        answer = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "loss": loss,
-                  "process_cpu_seconds": time.process_time(), "peak_rss_bytes": _peak_rss_bytes()}
-        print(json.dumps(answer), flush=True)
-
-
-def _peak_rss_bytes() -> int:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-# The parent: it never imports JAX, for a child's peak memory starts at that of the process it left.
-
-class Child:
-    """The process of one side; `ask` makes updates in it, and the first of them starts it up."""
-
-    def __init__(self, side: str, sizes: dict[str, int], cores: list[int] | None):
-        command = [sys.executable, str(Path(__file__).resolve()), "--side", side, "--sizes", json.dumps(sizes)]
-        if cores is not None:
-            command += ["--cores", ",".join(map(str, cores))]
-        # A warm compilation cache would hide the time to the first step, and on a GPU the first child
-        # would otherwise take the memory of the second.
-        environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        self.side = side
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env=environment)
-
-    def ask(self, updates: int) -> dict[str, float]:
-        """Makes `updates` in one call; returns the child's answer."""
-        print(updates, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.side} ended with exit code {self.process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-def measure(sizes: dict[str, int], *, rounds: int, cores: list[int] | None = None) -> dict[str, Any]:
+def measure(sizes: dict[str, int], contestants: Sequence[Contestant], *, rounds: int, updates: int = 1,
+            cores: list[int] | None = None) -> dict[str, Any]:
     """Returns the figures of all contestants; times in seconds, memory in bytes, losses in nats per token.
 
-    "first_step" has the time from the start of the process (imports included) and of the first call
-    (tracing and compiling included); "contestants" has medians per update; "over_plain" has the times
-    of the baseline as 1, by medians and by the median over rounds of the ratio within a round.
+    "turns" has every turn, per update; "median" and "minimum" are over them. "speed" is the speed over that of each
+    target's other contestant, see `turns.ratios`. A peer that does not run is in "left_out" with its error.
     """
-    children: dict[str, Child] = {}
+    facts, before = machine.facts(cores), machine.load()
+    children: dict[str, turns.Child] = {}
+    first: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        for contestant in contestants:
+            try:
+                child, first[contestant.name] = _start(contestant, sizes, cores, Path(folder) / contestant.name)
+            except turns.Failed as error:
+                if contestant.side.removesuffix(sides.KEEP) in sides.OWN:
+                    raise
+                left_out[contestant.name] = str(error).splitlines()[0]
+            else:
+                children[contestant.name] = stack.enter_context(contextlib.closing(child))
+        if not children:
+            raise turns.Failed(f"no contestant runs here: {left_out}")
+        taken = turns.take(children, rounds=rounds, updates=updates)
+        peaks = {name: child.ask()["peak_rss_bytes"] for name, child in children.items()}
+    return {"machine": facts, "load_before": before, "load_after": machine.load(), "sizes": sizes, "rounds": rounds,
+            "updates": updates, "left_out": left_out, "first_step": first, "peak_rss_bytes": peaks,
+            "summary": {name: turns.summary(own) for name, own in taken.items()}, "speed": _speeds(taken),
+            "turns": {name: {key: [turn[key] for turn in own] for key in own[0]} for name, own in taken.items()}}
+
+
+def _start(contestant: Contestant, sizes: dict[str, int], cores: list[int] | None,
+           cache: Path) -> tuple[turns.Child, dict[str, Any]]:
+    """Returns the process of a contestant after its first step, and what that took, cold and from the cache."""
+    command = [contestant.python, str(Path(__file__).resolve()), "--side", contestant.side,
+               "--sizes", json.dumps(sizes), "--dtype", contestant.dtype]
+    command += ["--cores", ",".join(map(str, cores))] if cores else []
+    environment = {"PYTHONPATH": contestant.source, "JAX_COMPILATION_CACHE_DIR": str(cache),
+                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    child = turns.Child(command, environment, contestant.name)
     try:
-        first_step = {side: _first_step(children, side, sizes, cores) for side in SIDES}
-        for _ in range(2):  # the second and third step still grow the heap
-            for child in children.values():
-                child.ask(1)
-        turns: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
-        for _ in range(rounds):
-            for name, (side, updates) in CONTESTANTS.items():
-                answer = children[side].ask(updates)
-                turns[name].append({"seconds": answer["seconds"] / updates,
-                                    "cpu_seconds": answer["cpu_seconds"] / updates})
-        peaks = {side: child.ask(1)["peak_rss_bytes"] for side, child in children.items()}
-    finally:
-        for child in children.values():
-            child.close()
-    return {"sizes": sizes, "rounds": rounds, "cores": cores, "first_step": first_step, "peak_rss_bytes": peaks,
-            "uniform_loss": math.log(sizes["vocabulary"]), "turns": turns,
-            "contestants": {name: _median_turn(turns[name]) for name in CONTESTANTS},
-            "over_plain": {name: _over_plain(turns, name) for name in CONTESTANTS}}
+        cold = child.first_step()
+        with contextlib.closing(turns.Child(command, environment, contestant.name)) as again:
+            cached = again.first_step()
+    except turns.Failed:
+        child.close()
+        raise
+    keys = ("process_seconds", "process_cpu_seconds", "seconds", "cpu_seconds")
+    return child, {"loss": cold["loss"], "versions": cold["versions"], "cold": {key: cold[key] for key in keys},
+                   "cached": {key: cached[key] for key in keys}}
 
 
-def _first_step(children: dict[str, Child], side: str, sizes: dict[str, int], cores: list[int] | None) -> dict:
-    started = time.perf_counter()
-    children[side] = Child(side, sizes, cores)
-    answer = children[side].ask(1)
-    return {"seconds": time.perf_counter() - started, "cpu_seconds": answer["process_cpu_seconds"],
-            "call_seconds": answer["seconds"], "call_cpu_seconds": answer["cpu_seconds"], "loss": answer["loss"]}
-
-
-def _median_turn(turns: list[dict[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
-
-
-def _over_plain(turns: dict[str, list[dict[str, float]]], name: str) -> dict[str, float]:
-    own, plain = _median_turn(turns[name]), _median_turn(turns["plain"])
-    pairs = [one["seconds"] / other["seconds"] for one, other in zip(turns[name], turns["plain"], strict=True)]
-    return {"seconds": own["seconds"] / plain["seconds"], "paired_seconds": statistics.median(pairs),
-            "cpu_seconds": own["cpu_seconds"] / plain["cpu_seconds"]}
+def _speeds(taken: Mapping[str, Sequence[turns.Figures]]) -> dict[str, dict[str, Any]]:
+    """Returns {contestant: {other: how many times as fast it is}} for the others of `BASES`, in the same dtype."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in taken.items():
+        suffix = " bf16" if name.endswith(" bf16") else ""
+        found[name] = {other: {key: turns.ratios(taken[other + suffix], own, key) for key in ("seconds", "cpu_seconds")}
+                       for other in BASES if other + suffix in taken}
+    return found
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Returns the figures as two small tables and the verdict."""
-    sizes = figures["sizes"]
+    """Returns the figures as two tables and the verdicts."""
+    sizes, width = figures["sizes"], max(map(len, figures["summary"]))
     tokens = sizes["batch"] * sizes["sequence"]
-    lines = [f"{'per update':10} {'tokens/s':>9} {'ms':>7} {'CPU s':>6} | over plain: "
-             f"{'medians':>8} {'paired':>7} {'CPU':>6}"]
-    for name, turn in figures["contestants"].items():
-        over = figures["over_plain"][name]
-        lines.append(f"{name:10} {tokens / turn['seconds']:9.0f} {1e3 * turn['seconds']:7.0f} "
-                     f"{turn['cpu_seconds']:6.2f} | {'':12}{over['seconds']:8.3f} {over['paired_seconds']:7.3f} "
-                     f"{over['cpu_seconds']:6.3f}")
-    lines += ["", f"{'process':10} {'peak MB':>8} | to the first step, CPU s: {'all':>6} {'its call':>9} "
-                  f"| wall s: {'all':>6} | first loss"]
-    for side, first in figures["first_step"].items():
-        lines.append(f"{side:10} {figures['peak_rss_bytes'][side] / 1e6:8.0f} | {'':25}{first['cpu_seconds']:6.1f} "
-                     f"{first['call_cpu_seconds']:9.1f} | {'':7} {first['seconds']:6.1f} | {first['loss']:.4f}")
-    over = figures["over_plain"]["jaxlm"]
-    held = "met" if over["seconds"] <= TARGET else "missed"
-    # jaxlm starts with logits of unit variance, half a nat above the uniform distribution.
-    lines += [f"log(vocabulary) = {figures['uniform_loss']:.4f}; losses start within one nat of it: "
-              f"{'yes' if _starts_uniform(figures) else 'NO'}",
-              f"target: jaxlm at most {TARGET} x plain: {held} ({over['seconds']:.3f} by medians, "
-              f"{over['paired_seconds']:.3f} paired, {figures['rounds']} rounds)"]
+    lines = [f"{'per update':{width}}  ms median / minimum  CPU s  faults  tokens/s | times as fast as plain: medians, "
+             "minima, paired (quartiles), CPU"]
+    for name, summary in figures["summary"].items():
+        middle, least = summary["median"], summary["minimum"]
+        line = (f"{name:{width}} {1e3 * middle['seconds']:10.1f} / {1e3 * least['seconds']:7.1f} "
+                f"{middle['cpu_seconds']:6.3f} {middle['faults']:7.0f} {tokens / middle['seconds']:9.0f}")
+        if speed := figures["speed"][name].get("plain"):
+            wall, (low, high) = speed["seconds"], speed["seconds"]["quartiles"]
+            line += (f" | {wall['medians']:.2f} {wall['minima']:.2f} {wall['paired']:.2f} ({low:.2f} to {high:.2f}) "
+                     f"{speed['cpu_seconds']['medians']:.2f}")
+        lines.append(line)
+    lines += ["", f"{'process':{width}}  peak MB | first step, s: cold, of it the call; from the cache, of it the call "
+              "| first loss"]
+    for name, first in figures["first_step"].items():
+        cold, cached = first["cold"], first["cached"]
+        lines.append(f"{name:{width}} {figures['peak_rss_bytes'][name] / 1e6:8.0f} | {cold['process_seconds']:6.1f} "
+                     f"{cold['seconds']:6.1f}  {cached['process_seconds']:6.1f} {cached['seconds']:6.1f} | "
+                     f"{first['loss']:.4f}")
+    lines += [f"log(vocabulary) = {math.log(sizes['vocabulary']):.4f}",
+              *(f"left out: {name}: {error}" for name, error in figures["left_out"].items()), *_verdicts(figures)]
     return "\n".join(lines)
 
 
-def _starts_uniform(figures: dict[str, Any]) -> bool:
-    return all(abs(first["loss"] - figures["uniform_loss"]) < 1 for first in figures["first_step"].values())
+def _verdicts(figures: dict[str, Any]) -> list[str]:
+    found = []
+    for name, other, least in TARGETS:
+        if speed := figures["speed"].get(name, {}).get(other):
+            wall = speed["seconds"]
+            found.append(f"target: {name} at least {least:.2f} times as fast as {other}: "
+                         f"{'met' if wall['medians'] >= least else 'missed'} ({wall['medians']:.2f} by medians, "
+                         f"{wall['minima']:.2f} by minima, {wall['paired']:.2f} paired, {figures['rounds']} rounds)")
+    return found
 
 
 if __name__ == "__main__":

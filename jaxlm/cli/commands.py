@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxlm.cli import (
-    checkpoints, data, doctor, failures, launch, memory, optimizers, plan, recommend, refine, runs, study, train)
+    checkpoints, data, doctor, failures, launch, memory, optimizers, plan, profile, recommend, refine, runs, study,
+    train)
 from jaxlm.config import ConfigError
 
 DESCRIPTION = """\
@@ -40,7 +41,8 @@ def run(argv: Sequence[str] | None) -> int:
     parser = _Parser(prog="jaxlm", description=DESCRIPTION, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (study, train, plan, launch, data, runs, checkpoints, recommend, refine, optimizers, memory, doctor):
+    for command in (study, train, plan, profile, launch, data, runs, checkpoints, recommend, refine, optimizers, memory,
+                    doctor):
         command.add_parser(commands)
     _quieten()
     try:

@@ -82,7 +82,6 @@ def _plans(runs: list[Any], where: Any, *, compiled: bool) -> list[Any]:
 def _check_fit(plans: list[Any]) -> None:
     """Raises `ConfigError` for the run that lacks most bytes, naming the smallest slice that holds it."""
     from jaxlm.launch.layouts import smallest_slice
-    from jaxlm.parallel import MeshConfig
 
     worst = max(plans, key=lambda each: (not each.fits, each.over))
     if worst.fits:
@@ -90,7 +89,7 @@ def _check_fit(plans: list[Any]) -> None:
     over = f"{table.size(worst.over)} over on each device" if worst.over else "the compiler refuses it"
     line = f"{worst.run.name} does not fit: {over}"
     if worst.where is not None:
-        smallest = smallest_slice(worst.run.replace(mesh=MeshConfig()), worst.where, but=worst.run.mesh)
+        smallest = smallest_slice(worst.run, worst.where, but=worst.run.mesh)
         generation = worst.where.chip.generation
         line += (f"; by formula no {generation} slice holds it" if smallest is None else
                  f"; by formula another mesh of {smallest.name} holds it: --layouts" if smallest == worst.where else
@@ -170,18 +169,21 @@ def _title(plan: Any) -> str:
 
 
 def _memory(plan: Any) -> str:
-    held, program = plan.held, plan.program
-    rows = [("parameters", table.size(held.parameters), "by formula, exact"),
-            ("optimizer state", table.size(held.optimizer), "by formula, exact"),
-            ("batches of a call", table.size(held.batch), "by formula, exact")]
-    if plan.refused is None:
-        temporaries = program.temporaries if program else held.temporaries
-        source = "by the compiler" if program else "by formula, an estimate"
-        rows.append(("temporaries", table.size(temporaries), source))
-    capacity = plan.capacity
+    """Bytes by formula, and beside them what the compiler says."""
+    held, program, capacity = plan.held, plan.program, plan.capacity
     share = f"{plan.needed / capacity:.1%} of {table.size(capacity)}" if capacity else "capacity not known"
-    rows.append(("together", table.size(plan.needed), share))
-    return table.render(["bytes per device", "", " "], rows, left=("bytes per device", " "))
+    figures = [("parameters", held.parameters, None, "exact"),
+               ("optimizer state", held.optimizer, None, "exact"),
+               ("batches of a call", held.batch, None, "exact"),
+               ("all of these", held.state + held.batch, program and program.arguments, "exact"),
+               ("temporaries", held.temporaries, program and program.temporaries, "an estimate"),
+               ("together", held.total, None if plan.source == "formula" else plan.needed, share)]
+    titles = ["bytes per device", "by formula", "by the compiler", "ratio", " "]
+    rows = [(title, table.size(formula), table.size(compiled) if compiled else "-",
+             f"{formula / compiled:.3f}" if compiled else "-", note) for title, formula, compiled, note in figures]
+    kept = (0, 1, 4) if plan.source == "formula" else range(5)
+    return table.render([titles[i] for i in kept], [[row[i] for i in kept] for row in rows],
+                        left=("bytes per device", " "))
 
 
 def _collectives(plan: Any) -> str:

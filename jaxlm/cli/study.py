@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 OPTIONS = """\
-  pool    workers, platform, cache
+  pool    workers, platform, cache, allocator (auto, keep or system)
   slurm   minutes, partition, account, qos, constraint, gres, cpus, gpus, memory_gb, parallel, grace, poll, cluster
           (slurm; local runs the jobs here), cache
   emit    program, arguments, checkpoints, cache; writes emit/runs.jsonl, a line a run with its command, what it waits

@@ -2,8 +2,10 @@
 
 import argparse
 import signal
+import typing
 from typing import Any
 
+from jaxlm import allocator
 from jaxlm.cli.study import PREEMPTED, STOPPED, add_mirror, add_out, data_root
 from jaxlm.config import ConfigError
 
@@ -28,6 +30,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--stop-at", type=int, metavar="K",
                         help="save the state after update K and end with exit code 75; started again, the run goes on")
     add_mirror(parser)
+    parser.add_argument("--allocator", choices=typing.get_args(allocator.Allocator), default="auto",
+                        help="keep freed memory for the next step: faster, for more memory (default: auto, on CPUs)")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several hosts: where host 0 listens "
                         "(default: JAXLM_COORDINATOR)")
     parser.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are (default: JAXLM_HOSTS)")
@@ -41,6 +45,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Runs the command, with the other hosts where there are some."""
+    if not args.show:
+        allocator.choose(args.allocator)
     from jaxlm.cli.failures import explain
     from jaxlm.train import agreement, hosts
 

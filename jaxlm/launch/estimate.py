@@ -4,10 +4,10 @@ Letters beyond those of the model: d tokens per device and micro-batch = micro-b
 sequence); f = fsdp * sequence parts that parameters and state lie in; t = tensor; A micro-batches per update; c bytes
 of the compute dtype; P parameters, P_m those in matrices of the blocks and in the head.
 
-Memory is exact for parameters, state and batch (shapes over shardings) and an estimate for temporaries. Traffic is
-the least of the model as it is written, with nothing moved twice: attention weights and logits go through memory, for
-they are larger than what a chip keeps on it. A fused attention would do without the first. Times made from it hold
-for peak figures and full overlap: what a run may come near to, no forecast.
+Memory is exact for parameters, state and batch (shapes over shardings); temporaries are those of
+`jaxlm.launch.temporaries`. Traffic is the least of the model as it is written, with nothing moved twice: logits go
+through memory, and so do attention weights where no kernel keeps them on the chip. Times made from it hold for peak
+figures and full overlap: what a run may come near to, no forecast.
 """
 
 import dataclasses
@@ -19,6 +19,9 @@ from jax.sharding import AbstractMesh
 
 from jaxlm import model
 from jaxlm.launch.slices import Chip
+from jaxlm.launch.temporaries import Sizes, attention_form, temporaries
+from jaxlm.model import ModelConfig
+from jaxlm.model.decoder import KEPT
 from jaxlm.parallel import AXES, MeshConfig
 from jaxlm.train.config import RunConfig
 from jaxlm.train.start import step_config
@@ -33,8 +36,8 @@ class HeldBytes:
     Attributes:
       parameters, optimizer: the state, float32 or as the optimizer keeps it; exact.
       batch: token ids of one call of the compiled step; exact.
-      temporaries: gradients, saved activations and what one layer and the head need at a time; an estimate,
-        compared with compilers in experiments/pods.md.
+      temporaries: gradients, saved activations and what one layer and the head need at a time; an estimate, made in
+        `jaxlm.launch.temporaries`.
     """
 
     parameters: int
@@ -59,7 +62,7 @@ class Work:
 
     Attributes:
       model_flops: of `jaxlm.model.flops_per_token`: the useful work.
-      recomputed_flops: the second forward pass of the blocks that remat takes.
+      recomputed_flops: what remat makes again of the blocks' forward pass.
       hbm_bytes: read and written in its own memory.
       ici_bytes: received from devices of the same slice.
       dcn_bytes: received from other slices.
@@ -110,11 +113,11 @@ def roofline(work: Work, chip: Chip) -> Roofline:
     )
 
 
-def held_bytes(run: RunConfig, *, even: bool = False) -> HeldBytes:
+def held_bytes(run: RunConfig, *, platform: str = "tpu", even: bool = False) -> HeldBytes:
     """Returns the bytes per device of `run` on its mesh; nothing is allocated and no device is needed.
 
     With `even`, parameters and state are taken to lie in equal parts, which leaves out gains and counters that every
-    device holds and asks nothing of the mesh; a hundred times as fast.
+    device holds and asks nothing of the mesh; a hundred times as fast. Temporaries are those of `platform`.
 
     Raises `ConfigError` where the mesh does not divide the model.
     """
@@ -131,37 +134,17 @@ def held_bytes(run: RunConfig, *, even: bool = False) -> HeldBytes:
                 jax.tree.leaves(part), jax.tree.leaves(placed), strict=True))
             for part, placed in zip(shapes[:2], shardings[:2], strict=True))
     batch = 4 * run.chunk * run.batch * (run.data.sequence + 1) // run.mesh.batch_shards
-    return HeldBytes(parameters=parameters, optimizer=optimizer, batch=batch, temporaries=temporaries(run))
+    return HeldBytes(parameters=parameters, optimizer=optimizer, batch=batch, temporaries=temporaries(run, platform))
 
 
-def temporaries(run: RunConfig) -> int:
-    """Returns an estimate of the bytes per device beyond state and batch at the worst moment of an update.
-
-        gradients    4 P / (f t), twice where they are summed over micro-batches
-        saved        remat: L d D c, the input of each block; else all that a block makes, L d (E c + T H/t (4 + c))
-        at work      the larger of a block's backward pass, d (2 E c + T H/t 20), and the head's, d V/t 8
-        gathered     weights of two blocks, 2 P_block / t * c, where f > 1
-
-    with E = 4 D + (2 H K + 2 G K + 3 F)/t numbers per token that a block's products read and write.
-    """
-    size = _Sizes.of(run)
-    scores, per_token = size.scores, size.block_io * size.compute_bytes
-    layers, tokens, config = run.model.layers, size.tokens, run.model
-    saved = layers * tokens * (config.width * size.compute_bytes if config.compute.remat
-                               else per_token + scores * (4 + size.compute_bytes))
-    working = tokens * max(2 * per_token + 20 * scores, 8 * config.vocabulary / size.tensor)
-    gathered = 2 * size.blocks / layers / size.tensor * size.compute_bytes if size.parts > 1 else 0
-    gradients = 4 * size.parameters / (size.parts * size.tensor) * (1 if run.accumulation == 1 else 2)
-    return int(gradients + saved + working + gathered)
-
-
-def work(run: RunConfig) -> Work:
+def work(run: RunConfig, *, platform: str = "tpu") -> Work:
     """Returns what each device does in an update of `run`, with p = 3 passes over a block, 4 with remat:
 
-        operations   flops_per_token * tokens per update / devices; remat: a third of those of the blocks once more
+        operations   flops_per_token * tokens per update / devices; remat: a third of those of the blocks once more,
+                     without the products that its policy keeps
         hbm_bytes    2 (parameters + state) + 2 A * 4 P / (f t)            the optimizer; gradients
                      + A (2 or 3) P_m / t * c                              weights, in each pass that reads them
-                     + A L d (p E c + p T H/t * 2 (4 + c))                 products of a block; attention weights
+                     + A L d (p E c + p T H/t * 2 (4 + c))                 products of a block; weights without a kernel
                      + A d V/t * 20                                        logits, five times
         ici_bytes    A (f-1)/f P_m/t (2 c + 4)                             weights twice, gradients once
                      + A 2 (data-1)/data * 4 P / (f t)                     gradients between copies
@@ -169,16 +152,17 @@ def work(run: RunConfig) -> Work:
                      + A L d 2 G K/t c (sequence-1) * (p)                  keys and values of the other tokens
         dcn_bytes    A 2 (replica-1)/replica * 4 P / (f t)
     """
-    size, config, mesh = _Sizes.of(run), run.model, run.mesh
+    size, config, mesh = Sizes.of(run), run.model, run.mesh
     per_token = model.flops_per_token(config, run.data.sequence)
     devices = math.prod(mesh.shape)
     share = run.tokens_per_update / devices
     remat = config.compute.remat
-    again = (per_token["attention"] + per_token["feed_forward"]) / 3 if remat else 0
+    again = _recomputed(config, run.data.sequence) if remat else 0
     parts, tensor, compute_bytes, passes = size.parts, size.tensor, size.compute_bytes, 4 if remat else 3
     gradients = 4 * size.parameters / (parts * tensor)
     matrices = (size.blocks + size.head) / tensor
-    block = passes * (size.block_io * compute_bytes + 2 * (4 + compute_bytes) * size.scores)
+    scores = 0 if attention_form(run, platform) in ("cudnn", "splash") else size.scores
+    block = passes * (size.block_io * compute_bytes + 2 * (4 + compute_bytes) * scores)
     each = (2 * gradients + (passes - 1) * matrices * compute_bytes
             + size.tokens * (config.layers * block + 20 * config.vocabulary / tensor))
     state = held_bytes(run, even=True).state
@@ -195,41 +179,21 @@ def work(run: RunConfig) -> Work:
     )
 
 
+def _recomputed(config: ModelConfig, sequence: int) -> float:
+    """Returns the operations per token of the blocks' forward pass that remat makes again.
+
+    Attention itself is, whatever the policy, for the weights are not kept, and so is its output projection. The last
+    product of the feed-forward counts with those before it, as one pass over the whole block.
+    """
+    per_token, kept = model.flops_per_token(config, sequence), KEPT[config.compute.remat_policy]
+    inputs = 2 * config.layers * config.width * (config.query_width + 2 * config.kv_width)
+    return (per_token["attention"] / 3 - (inputs if "query" in kept else 0)
+            + (0 if "up" in kept else per_token["feed_forward"] / 3))
+
+
 def _others(members: int) -> float:
     """The share of an array that a member of a group does not hold itself."""
     return (members - 1) / members
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Sizes:
-    """Counts that the formulas share: numbers, not bytes, unless the name says so."""
-
-    tokens: float
-    parts: int
-    tensor: int
-    compute_bytes: int
-    parameters: int
-    blocks: int
-    head: int
-    block_io: float
-    scores: float
-
-    @classmethod
-    def of(cls, run: RunConfig) -> "_Sizes":
-        config, mesh = run.model, run.mesh
-        counts = model.parameter_counts(config)
-        inner = 2 * config.query_width + 2 * config.kv_width + 3 * config.ff_width
-        return cls(
-            tokens=run.microbatch * run.data.sequence / (mesh.batch_shards * mesh.sequence),
-            parts=mesh.fsdp * mesh.sequence,
-            tensor=mesh.tensor,
-            compute_bytes=4 if config.compute.dtype == "float32" else 2,
-            parameters=counts.total,
-            blocks=counts.attention + counts.feed_forward,
-            head=config.vocabulary * config.width,
-            block_io=4 * config.width + inner / mesh.tensor,
-            scores=run.data.sequence * config.heads / mesh.tensor,
-        )
 
 
 @functools.lru_cache(maxsize=32)

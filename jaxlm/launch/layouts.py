@@ -1,5 +1,6 @@
 """Which mesh to take: every layout of a run on a slice, ranked by formula until it is measured."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -21,9 +22,9 @@ def rank_layouts(run: RunConfig, where: Slice, *, slices: int = 1, count: int = 
     Raises `ConfigError` where no mesh divides the run, with the reason of the one that only splits the batch.
     """
     found, reason, tried = [], None, []
-    for mesh in _meshes(where.chips, slices):
+    for axes in _meshes(where.chips, slices):
         try:
-            tried.append(run.replace(mesh=mesh))
+            tried.append(run.replace(mesh=dataclasses.replace(run.mesh, **axes)))
         except ConfigError as error:
             reason = reason or error
     for candidate in _sorted(tried, where):
@@ -40,7 +41,7 @@ def rank_layouts(run: RunConfig, where: Slice, *, slices: int = 1, count: int = 
 
 def best_layout(run: RunConfig, where: Slice) -> RunConfig:
     """Returns `run` on the first mesh of `rank_layouts`, or on its own where it names one."""
-    if run.mesh != MeshConfig() or where.chips == 1:
+    if run.mesh.shape != MeshConfig().shape or where.chips == 1:
         return run
     return rank_layouts(run, where, count=1)[0].run
 
@@ -74,12 +75,12 @@ def _sorted(runs: list[RunConfig], where: Slice) -> list[RunConfig]:
     return sorted(runs, key=order)
 
 
-def _meshes(chips: int, slices: int) -> Iterator[MeshConfig]:
+def _meshes(chips: int, slices: int) -> Iterator[dict[str, int]]:
     """Every (data, fsdp, tensor, sequence) whose product is `chips`, those that only split the batch first."""
     for tensor, sequence in sorted(((t, s) for t in _divisors(chips) for s in _divisors(chips // t)), key=math.prod):
         rest = chips // (tensor * sequence)
         for fsdp in reversed(_divisors(rest)):
-            yield MeshConfig(replica=slices, data=rest // fsdp, fsdp=fsdp, tensor=tensor, sequence=sequence)
+            yield {"replica": slices, "data": rest // fsdp, "fsdp": fsdp, "tensor": tensor, "sequence": sequence}
 
 
 def _divisors(number: int) -> list[int]:

@@ -157,7 +157,9 @@ def plan(run: RunConfig, where: Slice | None, *, compiled: bool = True) -> Plan:
     """
     slices = spanned(run, where)
     chip = where.chip if where else _local_chip()
-    made = Plan(run=run, where=where, slices=slices, chip=chip, held=estimate.held_bytes(run), work=estimate.work(run),
+    platform = ("tpu" if where.compiler_name else "gpu") if where else jax.devices()[0].platform
+    made = Plan(run=run, where=where, slices=slices, chip=chip, held=estimate.held_bytes(run, platform=platform),
+                work=estimate.work(run, platform=platform),
                 capacity=where.chip.usable_bytes if where else _local_capacity())
     if not compiled:
         return dataclasses.replace(made, note="not compiled, as asked")

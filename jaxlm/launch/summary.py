@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxlm import model
 from jaxlm.launch.plan import Plan
+from jaxlm.parallel import AXES
 from scaling.record import files
 
 
@@ -21,7 +22,7 @@ def summary(plan: Plan, price: float | None = None) -> dict[str, Any]:
         "slice": plan.where.name if plan.where else None,
         "slices": plan.slices,
         "devices": plan.devices,
-        "mesh": {axis: length for axis, length in dataclasses.asdict(run.mesh).items() if length > 1},
+        "mesh": {axis: length for axis, length in zip(AXES, run.mesh.shape, strict=True) if length > 1},
         "parameters": model.parameter_counts(run.model).total,
         "tokens_per_update": run.tokens_per_update,
         "source": plan.source,
@@ -51,6 +52,7 @@ def _bytes(plan: Plan) -> dict[str, Any]:
         "optimizer": held.optimizer,
         "batch": held.batch,
         "temporaries": program.temporaries if program else None if plan.refused else held.temporaries,
+        "temporaries_by_formula": held.temporaries,
         "arguments": program.arguments if program else None,
         "aliased": program.aliased if program else None,
         "needed": plan.needed,

@@ -26,5 +26,7 @@ def cross_entropy(logits_NxV: jax.Array, targets_N: jax.Array, *,
     """
     logits_NxV = logits_NxV.astype(jnp.float32)
     log_z_N = jax.nn.logsumexp(logits_NxV, axis=-1)
+    targets_N = targets_N.astype(jnp.int32)
+    targets_N = jnp.where(targets_N < 0, logits_NxV.shape[-1], targets_N)  # an index of -1 would be the last
     picked = jnp.take_along_axis(logits_NxV, targets_N[..., None], axis=-1, mode="fill", fill_value=jnp.nan)
     return jnp.mean(log_z_N - picked[..., 0]), z_loss * jnp.mean(jnp.square(log_z_N))

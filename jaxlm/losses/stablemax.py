@@ -28,5 +28,7 @@ def stablemax_cross_entropy(logits_NxV: jax.Array, targets_N: jax.Array) -> jax.
       targets_N: (N,) whole numbers in [0, V); others give NaN.
     """
     log_probs = stablemax_log_probs(logits_NxV)
+    targets_N = targets_N.astype(jnp.int32)
+    targets_N = jnp.where(targets_N < 0, logits_NxV.shape[-1], targets_N)  # an index of -1 would be the last
     picked = jnp.take_along_axis(log_probs, targets_N[:, None], axis=-1, mode="fill", fill_value=jnp.nan)
     return -jnp.mean(picked)

@@ -6,7 +6,7 @@ from jaxlm.model.config import ComputeConfig, ModelConfig
 from jaxlm.model.counts import ParameterCounts, flops_per_token, parameter_counts
 
 if TYPE_CHECKING:
-    from jaxlm.model.functional import Probe, apply, hidden, init, param_infos, probe, unembed
+    from jaxlm.model.functional import Probe, apply, hidden, init, param_infos, probe, unembed, unembedding
 
 __all__ = [
     "ComputeConfig",
@@ -21,6 +21,7 @@ __all__ = [
     "parameter_counts",
     "probe",
     "unembed",
+    "unembedding",
 ]
 
 

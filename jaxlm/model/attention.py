@@ -3,12 +3,15 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
-from jaxlm.model import parameter, rope
-from jaxlm.model.config import ModelConfig
+from jaxlm.config import ConfigError
+from jaxlm.model import causal, kernels, parameter, rope
+from jaxlm.model.config import AttentionForm, ModelConfig
 from jaxlm.model.dropout import dropout, split
+from jaxlm.model.matmul import matmul
 from jaxlm.model.norm import Norm
-from jaxlm.params.activations import constrain, splits_time
+from jaxlm.params.activations import constrain, platform, splits_time
 
 
 class Attention(nnx.Module):
@@ -40,21 +43,21 @@ class Attention(nnx.Module):
         config = self.config
         weights_key, branch_key = split(dropout_key, 2)
         q_BxTxHxK, k_BxTxGxK, v_BxTxGxK = self.project(x_NxD, batch=batch)
-        y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=weights_key)
-        y_NxI = y_BxTxHxK.reshape(*x_NxD.shape[:-1], config.query_width)
-        y_NxD = y_NxI @ self.output[...].astype(x_NxD.dtype)
+        y_BxTxHxK = attend(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, config=config, dropout_key=weights_key)
+        y_NxI = checkpoint_name(y_BxTxHxK.reshape(*x_NxD.shape[:-1], config.query_width), "attention")
+        y_NxD = matmul(y_NxI, self.output[...])
         return dropout(y_NxD, config.dropout, branch_key)
 
     def project(self, x_NxD: jax.Array, *, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns queries (B, T, H, K), keys and values (B, T, G, K) as `attend` takes them."""
-        config, dtype = self.config, x_NxD.dtype
+        config = self.config
         # Matrices of (tokens, width) outside, four axes only inside: the weight gradients then
         # contract one axis and need no transposed copies on a CPU.
         heads = (batch, -1, config.heads, config.size_per_head)
         groups = (batch, -1, config.kv_groups, config.size_per_head)
-        q_BxTxHxK = (x_NxD @ self.query[...].astype(dtype)).reshape(heads)
-        k_BxTxGxK = (x_NxD @ self.key[...].astype(dtype)).reshape(groups)
-        v_BxTxGxK = (x_NxD @ self.value[...].astype(dtype)).reshape(groups)
+        q_BxTxHxK = checkpoint_name(matmul(x_NxD, self.query[...]), "query").reshape(heads)
+        k_BxTxGxK = checkpoint_name(matmul(x_NxD, self.key[...]), "key").reshape(groups)
+        v_BxTxGxK = checkpoint_name(matmul(x_NxD, self.value[...]), "value").reshape(groups)
         if config.qk_norm:
             q_BxTxHxK, k_BxTxGxK = self.query_norm(q_BxTxHxK), self.key_norm(k_BxTxGxK)
         if config.positions == "rope":
@@ -63,8 +66,44 @@ class Attention(nnx.Module):
 
 
 def attend(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
-           rate: float = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
-    """Returns causal attention's output (B, T, H, K), in the dtype of the queries.
+           config: ModelConfig, dropout_key: jax.Array | None) -> jax.Array:
+    """Returns causal attention's output (B, T, H, K) as `plain` does, in the form that `config.compute` asks for.
+
+    Only the plain form drops weights, and only it runs where sequences are split.
+    Raises `ConfigError` where a form that is asked for by name cannot be had.
+    """
+    form, time = config.compute.attention, q_BxTxHxK.shape[1]
+    if form == "auto":
+        form = {"cpu": "blocked", "gpu": "cudnn", "tpu": "splash"}.get(platform(), "plain")
+        if (config.dropout > 0 and dropout_key is not None) or obstacle(form, config, time):
+            form = "plain"
+    elif reason := obstacle(form, config, time):
+        raise ConfigError(f"model.compute.attention = {form!r}: {reason}")
+    if form == "plain":
+        return plain(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK, rate=config.dropout, dropout_key=dropout_key)
+    attention = {"blocked": causal.blocked, "cudnn": kernels.cudnn, "splash": kernels.splash}[form]
+    return attention(q_BxTxHxK, k_BxTxGxK, v_BxTxGxK)
+
+
+def obstacle(form: AttentionForm, config: ModelConfig, time: int) -> str | None:
+    """Returns the rule by which `form` is ruled out for sequences of `time` tokens on what is traced for, or None."""
+    where, size, dtype = platform(), config.size_per_head, config.compute.dtype
+    if form != "plain" and splits_time():
+        return "must be 'auto' or 'plain' on a mesh that splits sequences"
+    if form == "cudnn":
+        multiple, largest = kernels.CUDNN_HEAD_MULTIPLE, kernels.CUDNN_LARGEST_HEAD
+        if where != "gpu" or kernels.on_rocm() or dtype != "bfloat16" or size % multiple or size > largest:
+            return (f"needs an NVIDIA GPU, bfloat16 and heads of a multiple of {multiple} up to {largest} channels, "
+                    f"not {where}, {dtype} and {size}")
+    if form == "splash" and (where != "tpu" or time % kernels.SPLASH_LEAST_BLOCK):
+        return (f"needs a TPU and sequences of a multiple of {kernels.SPLASH_LEAST_BLOCK} tokens, "
+                f"not {where} and {time}")
+    return None
+
+
+def plain(q_BxTxHxK: jax.Array, k_BxTxGxK: jax.Array, v_BxTxGxK: jax.Array, *,
+          rate: float = 0.0, dropout_key: jax.Array | None = None) -> jax.Array:
+    """Returns causal attention's output (B, T, H, K), in the dtype of the queries, from all scores at once.
 
     Query heads g * H/G .. (g + 1) * H/G - 1 read key/value head g. Scores are scaled by 1/sqrt(K);
     the softmax is float32. Masked weights are exactly 0, so outputs do not depend on later tokens

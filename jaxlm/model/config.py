@@ -10,6 +10,8 @@ Norm = Literal["rmsnorm", "layernorm"]
 Positions = Literal["rope", "learned"]
 Activation = Literal["swiglu", "gelu"]
 Dtype = Literal["float32", "bfloat16"]
+AttentionForm = Literal["auto", "plain", "blocked", "cudnn", "splash"]
+RematPolicy = Literal["block", "attention", "projections"]
 
 
 # Above the classes, for the default of `ModelConfig.compute` is made while its class is.
@@ -34,19 +36,36 @@ class ComputeConfig:
     Attributes:
       scan_layers: run the layers by `lax.scan` (one compiled body, so short compilations of deep
         models) instead of unrolled (faster steps on a CPU). Parameters are stacked either way.
-      remat: keep only the input of each layer for the backward pass and compute the rest again.
+      remat: compute again in the backward pass what `remat_policy` does not name. On a CPU only with `scan_layers`,
+        for XLA computes what an unrolled program has ready at once and keeps it.
+      remat_policy: what is kept with `remat`: block, the input of each layer only; attention, the queries, keys,
+        values and output of attention too; projections, every product with a weight matrix that is read again.
       dtype: of the activations and matrix products. Parameters, norms, softmax and logits are
         float32 always.
+      attention: plain for all scores at once, blocked (`jaxlm.model.causal`), or the kernel of a platform,
+        cudnn or splash (`jaxlm.model.kernels`). auto takes blocked on a CPU, cudnn on a GPU and splash on a TPU
+        where the shape allows, else plain; plain too where weights are dropped or sequences are split.
+      loss_chunks: how many parts the rows of logits are made in, one after the other, by
+        `jaxlm.losses.cut_cross_entropy`; 1 for all at once. None for `losses.default_chunks`.
     """
 
     scan_layers: bool = False
     remat: bool = False
     dtype: Dtype = "float32"
+    attention: AttentionForm = "auto"
+    loss_chunks: int | None = None
+    remat_policy: RematPolicy = "block"
 
     def __post_init__(self) -> None:
         _check_bool("model.compute.scan_layers", self.scan_layers)
         _check_bool("model.compute.remat", self.remat)
         _check_choice("model.compute.dtype", self.dtype, Dtype)
+        _check_choice("model.compute.attention", self.attention, AttentionForm)
+        if self.loss_chunks is not None:
+            _check_size("model.compute.loss_chunks", self.loss_chunks)
+        _check_choice("model.compute.remat_policy", self.remat_policy, RematPolicy)
+        config.require(self.remat or self.remat_policy == "block", "model.compute.remat_policy", self.remat_policy,
+                       "must be 'block', the default, with remat = False")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +129,8 @@ class ModelConfig:
         config.require(number and 0 <= self.dropout < 1, "model.dropout", self.dropout, "must lie in [0, 1)")
         config.require(isinstance(self.compute, ComputeConfig), "model.compute", self.compute,
                        "must be a ComputeConfig")
+        config.require(self.dropout == 0 or self.compute.attention in ("auto", "plain"), "model.compute.attention",
+                       self.compute.attention, f"must be 'auto' or 'plain' with dropout = {self.dropout}")
 
     def _check_heads(self) -> None:
         config.require(self.head_size is not None or self.width % self.heads == 0, "model.width", self.width,

@@ -14,11 +14,19 @@ from flax import nnx
 
 from jaxlm.model import parameter
 from jaxlm.model.attention import Attention
-from jaxlm.model.config import ModelConfig
+from jaxlm.model.config import ModelConfig, RematPolicy
 from jaxlm.model.dropout import dropout, split
 from jaxlm.model.feed_forward import FeedForward
 from jaxlm.model.norm import Norm
 from jaxlm.params.activations import constrain, constrain_rows, rows
+
+
+# What a block keeps for its backward pass beside its input, by the names that its branches give.
+KEPT: dict[RematPolicy, tuple[str, ...]] = {
+    "block": (),
+    "attention": ("query", "key", "value", "attention"),
+    "projections": ("query", "key", "value", "attention", "gate", "up"),
+}
 
 
 class Block(nnx.Module):
@@ -100,11 +108,20 @@ class Decoder(nnx.Module):
         """Returns float32 logits (N, V) of the hidden states (N, D)."""
         if not self.config.tied:
             return self.head(x_NxD)
-        # In two steps, for the partitioner would take the only one by way of the whole table.
-        table_VxD = constrain(self.embedding.tokens[...].astype(x_NxD.dtype), None, "table")
-        table_VxD = constrain(table_VxD, "vocab", None)
+        table_VxD = self.unembedding(x_NxD.dtype)
         logits_NxV = jnp.einsum("...d,vd->...v", x_NxD, table_VxD, preferred_element_type=jnp.float32)
         return constrain_rows(logits_NxV, "vocab")
+
+    def unembedding(self, dtype: Any) -> jax.Array:
+        """Returns the output projection's weights: the token table (V, D) where it is tied, else the head (D, V).
+
+        On a mesh they are split along the vocabulary only.
+        """
+        if not self.config.tied:
+            return constrain(self.head.kernel[...].astype(dtype), None, "vocab")
+        # In two steps, for the partitioner would take the only one by way of the whole table.
+        table_VxD = constrain(self.embedding.tokens[...].astype(dtype), None, "table")
+        return constrain(table_VxD, "vocab", None)
 
     def _run_blocks(self, x_NxD: jax.Array, batch: int, dropout_key: jax.Array | None) -> jax.Array:
         graph, state = nnx.split(self.blocks)
@@ -117,7 +134,8 @@ class Decoder(nnx.Module):
 
         if compute.remat:
             # Inside a scan the loop itself keeps XLA from merging the two computations.
-            run = jax.checkpoint(run, prevent_cse=not compute.scan_layers)
+            policy = jax.checkpoint_policies.save_only_these_names(*KEPT[compute.remat_policy])
+            run = jax.checkpoint(run, prevent_cse=not compute.scan_layers, policy=policy)
         if compute.scan_layers:
             return _scan(run, x_NxD, stacked, layers)
         for layer, one_layer in enumerate(_unstack(stacked, layers)):

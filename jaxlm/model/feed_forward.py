@@ -2,10 +2,12 @@
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxlm.model import parameter
 from jaxlm.model.config import ModelConfig
 from jaxlm.model.dropout import dropout
+from jaxlm.model.matmul import matmul
 from jaxlm.params.activations import constrain_rows
 
 
@@ -28,11 +30,21 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_NxD: jax.Array, *, dropout_key: jax.Array | None) -> jax.Array:
         """Returns the branch's output (N, D)."""
-        dtype = x_NxD.dtype
-        h_NxF = x_NxD @ self.up[...].astype(dtype)
+        up_NxF = checkpoint_name(matmul(x_NxD, self.up[...]), "up")
         if self.config.activation == "swiglu":
-            h_NxF = jax.nn.silu(x_NxD @ self.gate[...].astype(dtype)) * h_NxF
+            gate_NxF = checkpoint_name(matmul(x_NxD, self.gate[...]), "gate")
+            h_NxF = _swiglu(gate_NxF, up_NxF)
         else:
-            h_NxF = jax.nn.gelu(h_NxF, approximate=True)
+            h_NxF = _gelu(up_NxF)
         h_NxF = constrain_rows(h_NxF, "ff")
-        return dropout(h_NxF @ self.down[...].astype(dtype), self.config.dropout, dropout_key)
+        return dropout(matmul(h_NxF, self.down[...]), self.config.dropout, dropout_key)
+
+
+@jax.checkpoint  # the gradient then needs the input only, and not the tanh
+def _gelu(x_NxF: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x_NxF, approximate=True)
+
+
+@jax.checkpoint
+def _swiglu(gate_NxF: jax.Array, up_NxF: jax.Array) -> jax.Array:
+    return jax.nn.silu(gate_NxF) * up_NxF

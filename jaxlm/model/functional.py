@@ -66,6 +66,11 @@ def unembed(config: ModelConfig, params: Params, x_NxD: jax.Array) -> jax.Array:
     return _bind(config, params).unembed(x_NxD)
 
 
+def unembedding(config: ModelConfig, params: Params) -> jax.Array:
+    """Returns the weights of `unembed` in the compute dtype: the token table (V, D) if tied, else the head (D, V)."""
+    return _bind(config, params).unembedding(config.compute.dtype)
+
+
 def apply(config: ModelConfig, params: Params, tokens_BxT: jax.Array, *,
           dropout_key: jax.Array | None = None) -> jax.Array:
     """Returns the float32 logits of the next token as a matrix (B * T, V), row b * T + t for token t.

@@ -36,7 +36,7 @@ def probe_decoder(decoder: Decoder, tokens_BxT: jax.Array) -> Probe:
 
     def layer(x_NxD: jax.Array, one_layer: dict) -> tuple[jax.Array, Probe]:
         block = nnx.merge(graph, one_layer)
-        # The block makes the same queries and scores once more; XLA sees that they are the same.
+        # The block makes the same queries once more, which XLA sees, and scores of its own.
         q_BxTxHxK, k_BxTxGxK, _ = block.attention.project(block.attention_norm(x_NxD), batch=batch)
         scores_BxGxMxT = scores(q_BxTxHxK, k_BxTxGxK)
         x_NxD = block(x_NxD, batch=batch, dropout_key=None)
@@ -46,7 +46,7 @@ def probe_decoder(decoder: Decoder, tokens_BxT: jax.Array) -> Probe:
 
 
 def attention_statistics(scores_BxGxMxT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns (largest causal |score|, smallest mean entropy of a head) of scores as `attend` makes them.
+    """Returns (largest causal |score|, smallest mean entropy of a head) of scores as `scores` makes them.
 
     M = R * T rows hold the R query heads of a group one after the other. The entropy of a query that
     sees n keys is divided by log n; NaN for sequences of one token.

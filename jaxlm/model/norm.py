@@ -1,5 +1,7 @@
 """Normalisation with a learnable scale and no bias."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,8 +26,13 @@ class Norm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns the normed `x`, of its shape (..., length)."""
-        y = x.astype(jnp.float32)
-        if self.name == "layernorm":
-            y = y - jnp.mean(y, axis=-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
-        return (y * self.scale[...]).astype(x.dtype)
+        return _norm(self.name, x, self.scale[...])
+
+
+@functools.partial(jax.checkpoint, static_argnums=0)  # else XLA keeps five arrays of the size of x for the gradient
+def _norm(name: NormName, x: jax.Array, scale: jax.Array) -> jax.Array:
+    y = x.astype(jnp.float32)
+    if name == "layernorm":
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
+    return (y * scale).astype(x.dtype)

@@ -17,6 +17,7 @@ written for whole sequences either way and split by the compiler, so that one de
 
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -25,6 +26,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from jaxlm import config
+from jaxlm.parallel.compiler import Overlap
 
 AXES = ("replica", "data", "fsdp", "tensor", "sequence")
 
@@ -52,18 +54,25 @@ ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """The number of devices along each mesh axis; their product is the number of devices used."""
+    """The number of devices along each mesh axis; their product is the number of devices used.
+
+    `overlap` turns the compiler options of `jaxlm.parallel.compiler` on or off that let collectives run beside
+    computation, or leaves them to XLA; on a CPU there are none. Each attempt of a run records what it compiled with.
+    """
 
     replica: int = 1
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
     sequence: int = 1
+    overlap: Overlap = "default"
 
     def __post_init__(self) -> None:
         for axis in AXES:
             length = getattr(self, axis)
             config.require(length >= 1, f"mesh.{axis}", length, "must be at least 1")
+        config.require(self.overlap in typing.get_args(Overlap), "mesh.overlap", self.overlap,
+                       f"must be one of {', '.join(map(repr, typing.get_args(Overlap)))}")
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

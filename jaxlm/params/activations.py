@@ -39,9 +39,10 @@ _PLACE: contextvars.ContextVar[Place | None] = contextvars.ContextVar("place", d
 def on_mesh(fn: Callable[..., Any], mesh: Mesh, rules: Mapping[str, tuple[str, ...]]) -> Callable[..., Any]:
     """Returns `fn`, traced with its activations split over `mesh` as `rules` (axis -> mesh axes) say.
 
-    For `jax.jit(on_mesh(fn, ...))`: the mesh is in force while `fn` is traced. A mesh of one device returns `fn`.
+    For `jax.jit(on_mesh(fn, ...))`: the mesh is in force while `fn` is traced. A mesh of one device returns `fn`,
+    unless it lies on another platform than JAX would use, for which a program may be compiled but not run.
     """
-    if mesh.size == 1:
+    if mesh.size == 1 and mesh.devices.flat[0].platform == platform():
         return fn
 
     @functools.wraps(fn)
@@ -98,6 +99,39 @@ def constrain_like(tree: Any, specs: Any) -> Any:
         return tree
     shardings = jax.tree.map(functools.partial(NamedSharding, place.mesh), specs)
     return jax.lax.with_sharding_constraint(tree, shardings)
+
+
+def mesh_in_force() -> Place | None:
+    """Returns the mesh that is traced for, with its rules; None where there is none."""
+    return _PLACE.get()
+
+
+def by_part(fn: Callable[..., jax.Array], *axes: str | None) -> Callable[..., jax.Array]:
+    """Returns `fn(*arrays) -> array`, run by each device on its own part of arrays that all have these `axes`.
+
+    For kernels, which the compiler cannot split. An axis of which one array has a length that the devices do not
+    divide is whole on every device, as are those that are None.
+    """
+    def split(*arrays: jax.Array) -> jax.Array:
+        place = _PLACE.get()
+        if place is None:
+            return fn(*arrays)
+        lengths = zip(*(x.shape for x in arrays), strict=True)
+        spec = PartitionSpec(*(None if any(n % place.devices(axis) for n in each) else place.rules.get(axis) or None
+                               for axis, each in zip(axes, lengths, strict=True)))
+        # Kernels do not say how their results vary over the mesh.
+        return jax.shard_map(fn, in_specs=spec, out_specs=spec, check_vma=False)(*arrays)
+
+    return split
+
+
+def platform() -> str:
+    """Returns what is traced for, "cpu", "gpu" or "tpu": where the mesh in force lies, else where JAX would run."""
+    place = _PLACE.get()
+    if place is not None:
+        return place.mesh.devices.flat[0].platform
+    default = jax.config.jax_default_device  # a device or the name of a platform
+    return getattr(default, "platform", default) or jax.default_backend()
 
 
 def splits_time() -> bool:

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jaxlm import config as configs
+from jaxlm.allocator import Allocator
 from jaxlm.sweep.cache import cache_environment, check_cache
 from jaxlm.sweep.compute import spend
 from jaxlm.sweep.executor import RetryPolicy, StudyOutcome
@@ -34,17 +35,21 @@ class PoolConfig:
       platform: the JAX platform of the workers; the pool is made for "cpu".
       cache: folder or URL of the compilations that all workers share, see `jaxlm.sweep.cache`; "" for one beside the
         studies.
+      allocator: whether the workers keep freed memory, see `jaxlm.allocator`.
       mirrors: where the workers copy the rows of the records, of `jaxlm.train.mirrors.MIRRORS`.
     """
 
     workers: int = 0
     platform: str = "cpu"
     cache: str = ""
+    allocator: Allocator = "auto"
     mirrors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_cache(self.cache)
         configs.require(self.workers >= 0, "workers", self.workers, "must not be negative")
+        configs.require(self.allocator in get_args(Allocator), "allocator", self.allocator,
+                        f"must be one of {', '.join(get_args(Allocator))}")
 
 
 class Pool:
@@ -127,7 +132,7 @@ class Pool:
         taken = [self._core[other] for other in self._workers]
         core = min(self._cores, key=taken.count)  # the core of a worker that died is free again
         command = [sys.executable, "-m", "jaxlm.sweep.worker", "--root", str(self._root),
-                   "--data", str(self._data_root), "--core", str(core)]
+                   "--data", str(self._data_root), "--core", str(core), "--allocator", self._config.allocator]
         with open(logs / f"worker-{number}.log", "a") as log:
             # A session of its own, so that Ctrl-C reaches the workers through the pool alone.
             worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,

@@ -10,8 +10,11 @@ import os
 import signal
 import sys
 import threading
+import typing
 from pathlib import Path
 from typing import Any
+
+from jaxlm import allocator
 
 # Seconds for which a worker of a pool that was killed may still hold the run it has in hand.
 ORPHANS = 60.0
@@ -23,7 +26,11 @@ def main() -> int:
     parser.add_argument("--core", type=int, help="pin the process to this core")
     parser.add_argument("--root", type=Path, required=True, help="the study's folder")
     parser.add_argument("--data", type=Path, required=True, help="where prepared tokens lie")
+    parser.add_argument("--allocator", choices=typing.get_args(allocator.Allocator), default="auto",
+                        help="whether freed memory is kept, see jaxlm.allocator")
     args = parser.parse_args()
+    # The package has imported JAX by now; what counts is that no thread has asked for an arena of its own yet.
+    allocator.choose(args.allocator)
     # Pinned before JAX starts, which sizes its thread pool by the cores it may use.
     if args.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {args.core})

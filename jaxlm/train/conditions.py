@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 # Two attempts that agree in these give the same bits (design: jaxlib, processor, devices, threads).
-EXACT = ("jaxlib", "processor", "platform", "devices", "hosts", "cpu_threads", "mesh")
+EXACT = ("jaxlib", "processor", "platform", "devices", "hosts", "cpu_threads", "mesh", "compiler_options")
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "grain", "tensorstore", "numpy")
 
 
@@ -35,8 +35,8 @@ def conditions(mesh: tuple[int, ...]) -> dict[str, Any]:
 
 def differing(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Returns one line for each condition of exactness in which two attempts differ."""
-    # Records from before there were several hosts name none.
-    earlier, now = ({"hosts": 1, **each, "mesh": _five_axes(each.get("mesh"))} for each in (earlier, now))
+    # Records from before there were several hosts, or options, name none.
+    earlier, now = ({"hosts": 1, "compiler_options": {}, **each, "mesh": _five_axes(each.get("mesh"))} for each in (earlier, now))
     return [f"{key}: {earlier.get(key)} before, {now[key]} now" for key in EXACT if earlier.get(key) != now[key]]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from jaxlm import config
 from jaxlm.data.config import DataConfig, Source
-from jaxlm.model.config import ModelConfig
+from jaxlm.model.config import ComputeConfig, ModelConfig
 from jaxlm.optim import AdamW, OptimizerConfig
 from jaxlm.parallel import MeshConfig
 from jaxlm.schedules import Constant, FromArray, ScheduleConfig, load_array
@@ -246,6 +246,9 @@ class RunConfig:
             del data["initial"]
         if not self.evaluation.sources:
             del data["evaluation"]["sources"]
+        for name in ("attention", "loss_chunks", "remat_policy"):
+            if getattr(self.model.compute, name) == getattr(ComputeConfig, name):
+                del data["model"]["compute"][name]
         if isinstance(self.schedule, FromArray):
             data["schedule"] = {"kind": FromArray.kind, "sha256": load_array(self.schedule.path).sha256}
         return data

@@ -130,7 +130,8 @@ def _start_attempt(
     config, folder = job.config, job.folder
     start.check_shared(job.checkpoints)
     state, damaged = start.starting_state(job)
-    measured = conditions(config.mesh.shape) | {"first_step": int(state.step)}
+    measured = conditions(config.mesh.shape) | {
+        "compiler_options": job.compiled.options, "first_step": int(state.step)}
     if damaged:
         measured["damaged_checkpoints"] = [{"step": step, "reason": why} for step, why in damaged.items()]
 

@@ -13,7 +13,7 @@ from jaxlm import model, params
 from jaxlm.config import require
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, make_optimizer
-from jaxlm.parallel import RULES
+from jaxlm.parallel import RULES, quick_options
 
 
 class TrainState(NamedTuple):
@@ -81,7 +81,8 @@ def _compiled_init(
 ) -> Callable[[jax.Array], TrainState]:
     # Kept, for a process that trains several runs of one shape would compile it for each.
     make = functools.partial(_init_state, model_config, tx)
-    return jax.jit(make, out_shardings=state_shardings(model_config, tx, mesh))
+    options = quick_options(mesh.devices.flat[0].platform)
+    return jax.jit(make, out_shardings=state_shardings(model_config, tx, mesh), compiler_options=options)
 
 
 @functools.lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxlm import losses, model
 from jaxlm.model.config import ModelConfig
 from jaxlm.optim import OptimizerConfig, set_rates
-from jaxlm.parallel import ACTIVATIONS, RULES, MeshConfig, batch_spec, make_mesh
+from jaxlm.parallel import ACTIVATIONS, RULES, MeshConfig, batch_spec, make_mesh, step_options
 from jaxlm.params import partition_specs
 from jaxlm.params.activations import constrain_like, on_mesh, rows
 from jaxlm.train.diagnostics import StateDiagnostics, StepDiagnostics, block_rms, sequence_grad_sq, squared_norm
@@ -69,8 +69,15 @@ def loss_fn(
     params: Any, batch_BxS: jax.Array, dropout_key: jax.Array | None, config: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Returns (cross-entropy plus z-loss, cross-entropy) of sequences of S = T + 1 tokens."""
-    logits = model.apply(config.model, params, batch_BxS[:, :-1], dropout_key=dropout_key)
-    loss, z_term = losses.cross_entropy(logits, rows(batch_BxS[:, 1:]), z_loss=config.z_loss)
+    x_NxD = model.hidden(config.model, params, batch_BxS[:, :-1], dropout_key=dropout_key)
+    targets_N, chunks = rows(batch_BxS[:, 1:]), config.model.compute.loss_chunks
+    if chunks == 1:
+        logits_NxV = model.unembed(config.model, params, x_NxD)
+        loss, z_term = losses.cross_entropy(logits_NxV, targets_N, z_loss=config.z_loss)
+    else:
+        weights = model.unembedding(config.model, params)
+        loss, z_term = losses.cut_cross_entropy(x_NxD, weights, targets_N, z_loss=config.z_loss, chunks=chunks,
+                                                transposed=not config.model.tied)
     return loss + z_term, loss
 
 
@@ -210,6 +217,9 @@ def diagnose(
     if sequences_CxPxS is None:
         return found
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DIAGNOSTICS), step)
+    # One sequence has few logits, and a mesh lays whole sequences side by side, not parts of their rows.
+    compute = dataclasses.replace(config.model.compute, loss_chunks=1)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute=compute))
 
     def gradient(batch_BxS: jax.Array, dropout_key: jax.Array) -> Any:
         return jax.grad(loss_fn, has_aux=True)(params, batch_BxS, dropout_key, config)[0]
@@ -218,9 +228,10 @@ def diagnose(
 
 
 class CompiledStep(NamedTuple):
-    """The jitted functions of one `StepConfig`, on its mesh."""
+    """The jitted functions of one `StepConfig`, on its mesh; `options` are those that `run_chunk` is compiled with."""
 
     mesh: Mesh
+    options: dict[str, Any]
     tx: optax.GradientTransformation
     run_chunk: Callable[..., tuple[TrainState, jax.Array, jax.Array, Metrics]]
     heldout_loss: Callable[[Any, jax.Array], jax.Array]
@@ -243,11 +254,13 @@ def _make_step(config: StepConfig, devices: tuple[jax.Device, ...] | None) -> Co
     tx = run_optimizer(config.model, config.optimizer, config.clip_norm)
     shardings = state_shardings(config.model, tx, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
+    options = step_options(mesh.devices.flat[0].platform, config.mesh.overlap)
     chunk = jax.jit(
         placed(functools.partial(run_chunk, config=config, tx=tx)),
         in_shardings=(shardings, whole, NamedSharding(mesh, batch_spec(2)), whole, whole, whole, whole),
         out_shardings=(shardings, whole, whole, whole),
         donate_argnums=0,
+        compiler_options=options,
     )
     evaluate = jax.jit(
         placed(functools.partial(heldout_loss, config=config)),
@@ -260,4 +273,4 @@ def _make_step(config: StepConfig, devices: tuple[jax.Device, ...] | None) -> Co
                       whole, whole),
         out_shardings=whole,
     )
-    return CompiledStep(mesh=mesh, tx=tx, run_chunk=chunk, heldout_loss=evaluate, diagnose=observe)
+    return CompiledStep(mesh=mesh, options=options, tx=tx, run_chunk=chunk, heldout_loss=evaluate, diagnose=observe)

@@ -57,6 +57,21 @@ def test_operations_are_those_of_the_formula_and_remat_runs_the_blocks_again():
     assert estimate.held_bytes(kept).temporaries > 2 * estimate.held_bytes(run).temporaries
 
 
+def test_a_policy_of_remat_computes_less_again_and_holds_more():
+    def planned(policy):
+        compute = dataclasses.replace(LARGE.model.compute, remat_policy=policy)
+        run = LARGE.replace(mesh=MeshConfig(data=4, fsdp=64),
+                            model=dataclasses.replace(LARGE.model, kv_heads=8, compute=compute))
+        return estimate.work(run).recomputed_flops / 2048, estimate.held_bytes(run).temporaries / 2048
+
+    (block, attention, projections), held = zip(*map(planned, ("block", "attention", "projections")), strict=True)
+    # One sequence a device, 32 layers: queries, keys and values; then the two products of swiglu and the last one.
+    assert block - attention == 32 * 2 * 4096 * (4096 + 2 * 1024)
+    assert projections == 32 * 2 * (2 * 2048 * 4096 + 4096 * 4096)  # scores, weighted values, output projection
+    # Two bytes of queries, keys, values and output; then of the two products.
+    assert (held[1] - held[0], held[2] - held[1]) == (32 * 2 * (2 * 4096 + 2 * 1024), 32 * 2 * 2 * 11008)
+
+
 def test_links_carry_what_the_layout_asks_for():
     def moved(**mesh):
         work = estimate.work(LARGE.replace(mesh=MeshConfig(**mesh)))
@@ -124,9 +139,16 @@ def test_layouts_cover_the_slice_and_the_first_is_taken():
     assert layouts.best_layout(own, POD) is own
 
 
+def test_layouts_are_compiled_as_the_run_asks():
+    run = LARGE.replace(mesh=MeshConfig(overlap="on"))
+    assert all(each.run.mesh.overlap == "on" for each in layouts.rank_layouts(run, POD, count=3))
+    assert layouts.best_layout(run, POD).mesh == MeshConfig(fsdp=256, overlap="on")
+
+
 def test_layouts_that_do_not_fit_stand_behind_those_that_do():
-    ranked = layouts.rank_layouts(LARGE.replace(batch=16), find_slice("v5e-16"), count=16)
-    assert [each.fits for each in ranked] == [True] * 14 + [False] * 2  # of 35; those leave two copies and more
+    ranked = layouts.rank_layouts(LARGE.replace(batch=16), find_slice("v5e-16"), count=20)
+    assert [each.fits for each in ranked] == [True] * 17 + [False] * 3  # of 35
+    assert all(each.run.mesh.data >= 4 for each in ranked[17:])  # copies that leave a part too large
 
 
 def test_no_layout_says_why():
@@ -135,13 +157,13 @@ def test_no_layout_says_why():
 
 
 def test_what_does_not_fit_names_the_bytes_and_the_slice_that_holds_it():
-    small = find_slice("v5e-16")
-    made = formula(layouts.best_layout(LARGE, small), small)
+    run, small = LARGE.replace(batch=512), find_slice("v5e-16")
+    made = formula(layouts.best_layout(run, small), small)
     assert not made.fits and made.over == made.needed - small.chip.usable_bytes > 0
-    holds = layouts.smallest_slice(LARGE, small)
+    holds = layouts.smallest_slice(run, small)
     assert small.chips < holds.chips <= 256
-    assert layouts.rank_layouts(LARGE, holds, count=1)[0].fits
-    assert layouts.smallest_slice(LARGE, find_slice("h100-8")) is None
+    assert layouts.rank_layouts(run, holds, count=1)[0].fits
+    assert layouts.smallest_slice(run, find_slice("h100-8")) is None
 
 
 @pytest.mark.parametrize(("message", "gib"), [

@@ -65,6 +65,7 @@ def test_bfloat16_logits_are_summed_in_float32():
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
-def test_target_outside_the_vocabulary_gives_nan():
-    loss, _ = cross_entropy(jnp.zeros((2, 7)), jnp.array([0, 7]))
+@pytest.mark.parametrize("bad", [-1, 7])
+def test_target_outside_the_vocabulary_gives_nan(bad):
+    loss, _ = cross_entropy(jnp.zeros((2, 7)), jnp.array([0, bad]))
     assert np.isnan(loss)

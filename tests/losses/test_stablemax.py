@@ -52,6 +52,7 @@ def test_a_fitted_example_keeps_its_gradient():
 def test_bad_targets_and_nan_give_nan():
     logits = jnp.zeros((2, 3))
     assert jnp.isnan(stablemax_cross_entropy(logits, jnp.asarray([0, 3])))
+    assert jnp.isnan(stablemax_cross_entropy(logits, jnp.asarray([-1, 0])))
     assert jnp.isnan(stablemax_cross_entropy(logits.at[0, 0].set(jnp.nan), jnp.asarray([0, 1])))
 
 

@@ -38,6 +38,8 @@ def test_default_feed_forward_width(activation, width, expected):
     ({"norm": "batchnorm"}, ["model.norm = 'batchnorm'", "'rmsnorm', 'layernorm'"]),
     ({"tied": 1}, ["model.tied = 1", "true or false"]),
     ({"compute": None}, ["model.compute = None", "ComputeConfig"]),
+    ({"dropout": 0.1, "compute": ComputeConfig(attention="blocked")},
+     ["model.compute.attention = 'blocked'", "'auto' or 'plain' with dropout = 0.1"]),
 ])
 def test_mistake_is_named_with_field_value_and_rule(changes, words):
     with pytest.raises(ConfigError) as error:
@@ -49,9 +51,20 @@ def test_odd_head_size_is_fine_with_learned_positions():
     assert ModelConfig(**SMALL, head_size=5, positions="learned").query_width == 20
 
 
-def test_unknown_compute_dtype_is_refused():
+def test_unknown_compute_choices_are_refused():
     with pytest.raises(ConfigError, match="model.compute.dtype = 'float16'"):
         ComputeConfig(dtype="float16")
+    with pytest.raises(ConfigError, match="model.compute.attention = 'flash': must be one of 'auto', 'plain'"):
+        ComputeConfig(attention="flash")
+    with pytest.raises(ConfigError, match="model.compute.remat_policy = 'dots': must be one of 'block', 'attention'"):
+        ComputeConfig(remat=True, remat_policy="dots")
+    with pytest.raises(ConfigError, match="model.compute.remat_policy = 'attention': must be 'block'.* remat = False"):
+        ComputeConfig(remat_policy="attention")
+
+
+def test_loss_chunks_are_counted_from_one():
+    with pytest.raises(ConfigError, match="model.compute.loss_chunks = 0: must be a whole number of at least 1"):
+        ComputeConfig(loss_chunks=0)
 
 
 def test_every_option_is_a_deliberate_act():
@@ -59,4 +72,5 @@ def test_every_option_is_a_deliberate_act():
     assert [f.name for f in dataclasses.fields(ModelConfig)] == [
         "vocabulary", "sequence", "layers", "width", "heads", "kv_heads", "head_size", "ff", "norm",
         "positions", "activation", "tied", "qk_norm", "dropout", "compute"]
-    assert [f.name for f in dataclasses.fields(ComputeConfig)] == ["scan_layers", "remat", "dtype"]
+    assert [f.name for f in dataclasses.fields(ComputeConfig)] == [
+        "scan_layers", "remat", "dtype", "attention", "loss_chunks", "remat_policy"]

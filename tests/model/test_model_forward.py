@@ -67,8 +67,9 @@ def test_later_tokens_leave_earlier_logits_alone_bit_for_bit(name):
 
 
 @functools.cache
-def loss_and_gradient(scan_layers, remat):
-    config = dataclasses.replace(BASE, compute=ComputeConfig(scan_layers=scan_layers, remat=remat))
+def loss_and_gradient(scan_layers, policy):
+    remat = {} if policy is None else {"remat": True, "remat_policy": policy}
+    config = dataclasses.replace(BASE, compute=ComputeConfig(scan_layers=scan_layers, **remat))
 
     def loss(params):
         return losses.cross_entropy(apply(config, params, TOKENS), TOKENS.reshape(-1))[0]
@@ -76,11 +77,12 @@ def loss_and_gradient(scan_layers, remat):
     return quick_jit(jax.value_and_grad(loss))(parameters(BASE))
 
 
-@pytest.mark.parametrize(("scan_layers", "remat"), [(False, True), (True, False), (True, True)])
-def test_scan_and_remat_change_no_number_beyond_rounding(scan_layers, remat):
+@pytest.mark.parametrize(("scan_layers", "policy"), [
+    (False, "block"), (False, "attention"), (False, "projections"), (True, None), (True, "block")])
+def test_scan_and_remat_change_no_number_beyond_rounding(scan_layers, policy):
     # The same float32 operations in another fusion: a few units in the last place (6e-8).
-    loss, gradient = loss_and_gradient(scan_layers, remat)
-    plain_loss, plain_gradient = loss_and_gradient(False, False)
+    loss, gradient = loss_and_gradient(scan_layers, policy)
+    plain_loss, plain_gradient = loss_and_gradient(False, None)
     np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max()),
                  gradient, plain_gradient)

@@ -92,13 +92,22 @@ def test_boundaries_are_allowed():
     assert (edge.microbatch, edge.tokens_per_update) == (1, 32)
 
 
+@pytest.mark.parametrize(("name", "value"), [("loss_chunks", 1), ("attention", "plain"), ("remat_policy", "attention")])
+def test_what_came_later_is_named_only_where_it_was_chosen(name, value):
+    remat = BASE.replace(model=dataclasses.replace(MODEL, compute=ComputeConfig(remat=True)))
+    chosen = BASE.replace(model=dataclasses.replace(MODEL, compute=ComputeConfig(remat=True, **{name: value})))
+    assert name not in remat.identity["model"]["compute"]
+    assert chosen.identity["model"]["compute"][name] == value and chosen.folder != remat.folder
+
+
 # Every option of a run, alternatives by their kind. A new option is a new promise to test and to
 # document: extend this list when adding one.
 OPTIONS = """
 name seed updates batch accumulation z_loss clip_norm chunk
 model.vocabulary model.sequence model.layers model.width model.heads model.kv_heads model.head_size model.ff
 model.norm model.positions model.activation model.tied model.qk_norm model.dropout
-model.compute.scan_layers model.compute.remat model.compute.dtype
+model.compute.scan_layers model.compute.remat model.compute.dtype model.compute.attention model.compute.loss_chunks
+model.compute.remat_policy
 data.sources.corpus.parts data.sources.standard_library
 data.sources.files.paths data.sources.files.format data.sources.files.text_field
 data.sources.synthetic.vocabulary data.sources.synthetic.order data.sources.synthetic.sharpness
@@ -112,7 +121,7 @@ evaluation.sources.synthetic.vocabulary evaluation.sources.synthetic.order evalu
 evaluation.sources.synthetic.seed evaluation.sources.synthetic.tokens
 checkpoint.every checkpoint.latest checkpoint.keep
 checkpoint.keep_every checkpoint.best diagnostics.every diagnostics.sequences
-mesh.replica mesh.data mesh.fsdp mesh.tensor mesh.sequence parent.run parent.step initial.run initial.step initial.optimizer
+mesh.replica mesh.data mesh.fsdp mesh.tensor mesh.sequence mesh.overlap parent.run parent.step initial.run initial.step initial.optimizer
 """.split()
 
 # The same for each schedule and each optimizer.

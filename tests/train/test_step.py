@@ -15,7 +15,7 @@ from jaxlm.optim import AdamW
 from jaxlm.parallel import MeshConfig
 from jaxlm.train import Metrics, StepConfig, make_step
 from jaxlm.train.state import init_state
-from jaxlm.train.step import SCALARS
+from jaxlm.train.step import SCALARS, loss_fn
 
 K, BATCH = 8, 8
 # The eps is large enough that a gradient entry near zero does not turn rounding into a whole step.
@@ -149,6 +149,24 @@ def test_heldout_loss_is_the_mean_over_batches_without_z_loss():
     batches, params = tokens(2, BATCH, SEQUENCE + 1), fresh(PLAIN).params
     expected = np.mean([reference_loss(params, batch, PLAIN.z_loss)[0] for batch in batches])
     assert float(make_step(PLAIN).heldout_loss(params, batches)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_loss_in_chunks_is_the_plain_one(tied):
+    params, batch = None, tokens(BATCH, SEQUENCE + 1)
+    found = []
+    for chunks in (1, None, 5):
+        shape = dataclasses.replace(PLAIN.model, tied=tied, compute=model.ComputeConfig(loss_chunks=chunks))
+        config = dataclasses.replace(PLAIN, model=shape)
+        params = model.init(shape, 0) if params is None else params
+        both = jax.jit(jax.value_and_grad(functools.partial(loss_fn, config=config), has_aux=True))
+        found.append(jax.device_get(both(params, batch, None)))
+    (plain, gradient), *others = found
+    for values, grads in others:
+        np.testing.assert_allclose(values, plain, rtol=5e-7)
+        for name, array in leaves(grads).items():
+            expected = leaves(gradient)[name]
+            np.testing.assert_allclose(array, expected, rtol=0, atol=2e-6 * np.abs(expected).max(), err_msg=name)
 
 
 # How calls are cut.

@@ -69,7 +69,7 @@ def _conditions(attempt: dict[str, Any], here: dict[str, Any]) -> list[str]:
     if command[0] == WORKER:
         here = here | {"cpu_threads": 1} | ({"platform": "cpu"} if attempt.get("platform") == "cpu" else {})
     # The mesh is asked for by whoever starts the run, and is no property of this machine.
-    return differing(attempt, here | {"mesh": attempt.get("mesh")})
+    return differing(attempt, here | {key: attempt.get(key, {}) for key in ("mesh", "compiler_options")})
 
 
 def _flag(word: str) -> tuple[str, bool]:
