@@ -141,7 +141,7 @@ def work(run: RunConfig, *, platform: str = "tpu") -> Work:
     """Returns what each device does in an update of `run`, with p = 3 passes over a block, 4 with remat:
 
         operations   flops_per_token * tokens per update / devices; remat: a third of those of the blocks once more,
-                     without the products that its policy keeps
+                     without the last one and those that its policy keeps
         hbm_bytes    2 (parameters + state) + 2 A * 4 P / (f t)            the optimizer; gradients
                      + A (2 or 3) P_m / t * c                              weights, in each pass that reads them
                      + A L d (p E c + p T H/t * 2 (4 + c))                 products of a block; weights without a kernel
@@ -183,12 +183,13 @@ def _recomputed(config: ModelConfig, sequence: int) -> float:
     """Returns the operations per token of the blocks' forward pass that remat makes again.
 
     Attention itself is, whatever the policy, for the weights are not kept, and so is its output projection. The last
-    product of the feed-forward counts with those before it, as one pass over the whole block.
+    product of the feed-forward is not: no gradient needs what it gives.
     """
     per_token, kept = model.flops_per_token(config, sequence), KEPT[config.compute.remat_policy]
     inputs = 2 * config.layers * config.width * (config.query_width + 2 * config.kv_width)
+    last = 2 * config.layers * config.width * config.ff_width
     return (per_token["attention"] / 3 - (inputs if "query" in kept else 0)
-            + (0 if "up" in kept else per_token["feed_forward"] / 3))
+            + (0 if "up" in kept else per_token["feed_forward"] / 3 - last))
 
 
 def _others(members: int) -> float:

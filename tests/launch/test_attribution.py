@@ -9,7 +9,7 @@ from test_plan import RUN
 
 from jaxlm import model
 from jaxlm.config import ConfigError
-from jaxlm.launch import attribution, hlo, parts, trace
+from jaxlm.launch import attribution, estimate, hlo, parts, trace
 from jaxlm.launch.plan import lower_step
 from jaxlm.launch.slices import find_slice
 from jaxlm.model.config import ComputeConfig
@@ -168,6 +168,17 @@ def test_every_part_of_a_compiled_step_is_found_and_the_products_are_those_of_th
     assert sum(flops for part, flops, _ in rows if part == parts.ATTENTION) == tokens * scores
     unknown = math.fsum(moved for part, _, moved in rows if part == parts.OTHER)
     assert unknown < 0.02 * math.fsum(moved for _, _, moved in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["projections", "attention", "block"])
+def test_what_remat_multiplies_again_is_what_the_formula_says(policy):
+    compute = ComputeConfig(scan_layers=True, remat=True, remat_policy=policy, loss_chunks=2)
+    run = RUN.replace(model=dataclasses.replace(RUN.model, compute=compute))
+    text = lower_step(run, jax.devices()).compile().as_text()
+    expected = estimate.work(run)
+    assert sum(row.flops for row in attribution.instructions(hlo.parse(text))) == pytest.approx(
+        expected.model_flops + expected.recomputed_flops)
 
 
 def test_a_program_for_what_is_not_here_takes_the_least_time_of_each_instruction(compiled, monkeypatch):
