@@ -6,7 +6,8 @@ import pytest
 
 # What takes longest goes first, so that the processes end together: files of half a minute, then these folders.
 LONG = ("test_suite_values", "test_suite_contract", "test_sharded", "test_suite_golden", "test_hosts", "test_pool",
-        "test_suite_sharded", "test_diagnostics", "test_loop", "test_layer_statistics", "test_low_rank")
+        "test_suite_sharded", "test_diagnostics", "test_loop", "test_layer_statistics", "test_low_rank", "test_evaluation",
+        "test_step", "test_cut_cross_entropy", "test_model_forward")
 FIRST = ("tests/train/", "tests/sweep/", "tests/optim/")
 
 

@@ -78,7 +78,8 @@ def loss_and_gradient(scan_layers, policy):
 
 
 @pytest.mark.parametrize(("scan_layers", "policy"), [
-    (False, "block"), (False, "attention"), (False, "projections"), (True, None), (True, "block")])
+    (False, "attention"), (True, None), (True, "block"),
+    *(pytest.param(False, policy, marks=pytest.mark.slow) for policy in ("block", "projections"))])
 def test_scan_and_remat_change_no_number_beyond_rounding(scan_layers, policy):
     # The same float32 operations in another fusion: a few units in the last place (6e-8).
     loss, gradient = loss_and_gradient(scan_layers, policy)

@@ -11,7 +11,7 @@ import pytest
 from scaling import record
 from scaling.errors import InputError
 
-BEAT = "0.5"  # seconds: a holder may be silent for 1.5 s, more than a loaded machine makes it wait
+BEAT = "1"  # seconds: a holder may be silent for 3 s, more than a loaded machine makes it wait
 
 WRITER = """
 import itertools, json, sys, time
@@ -67,8 +67,8 @@ def test_the_second_process_is_refused_and_takes_over_when_the_first_is_killed(s
     killed = time.monotonic()
     with record.run_lock(folder) as hold:
         waited = time.monotonic() - killed
-        # A beat of the dead may have been up to half a second old; its patience is 3 seconds.
-        assert 3.0 <= waited < 20.0
+        # The beat of the dead may have been up to a second old; its patience is 6 seconds.
+        assert 6.0 <= waited < 40.0
         done = record.read(folder).metrics["step"].size
         attempt = record.start_attempt(folder, {})
         hold.check()
@@ -81,7 +81,7 @@ def test_the_second_process_is_refused_and_takes_over_when_the_first_is_killed(s
     np.testing.assert_array_equal(run.metrics["train_loss"], [row["train_loss"] for row in rows(0, done + 4)])
     assert [str(found) for found in record.find(store)] == [folder]
     with record.run_lock(folder):  # released: at once
-        assert time.monotonic() - killed < 40.0
+        assert time.monotonic() - killed < 80.0
 
 
 def test_the_bucket_must_be_there(store):
