@@ -133,7 +133,7 @@ def measure(sizes: dict[str, int], contestants: Sequence[Contestant], *, rounds:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for contestant in contestants:
             try:
-                child, first[contestant.name] = _start(contestant, sizes, cores, Path(folder) / contestant.name)
+                child, first[contestant.name] = _start(contestant, sizes, cores, Path(folder) / contestant.name.replace(".", "-"))
             except turns.Failed as error:
                 if contestant.side.removesuffix(sides.KEEP) in sides.OWN:
                     raise

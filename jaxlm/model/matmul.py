@@ -2,7 +2,7 @@
 
 import jax
 
-from jaxlm.params.activations import platform
+from jaxlm.params.activations import native_bfloat16, platform, transposed
 
 
 def matmul(x_NxD: jax.Array, weights_DxF: jax.Array) -> jax.Array:
@@ -26,14 +26,15 @@ def _backward(saved: tuple[jax.Array, jax.Array], dy_NxF: jax.Array) -> tuple[ja
     XLA's product that contracts the rows of both is slower than a copy and a plain product.
     """
     x_NxD, weights_DxF = saved
-    return dy_NxF @ weights_DxF.T, transposed_product(x_NxD, dy_NxF)
+    weights_FxD = transposed(weights_DxF) if native_bfloat16(weights_DxF) else weights_DxF.T
+    return dy_NxF @ weights_FxD, transposed_product(x_NxD, dy_NxF)
 
 
 def transposed_product(x_NxD: jax.Array, y_NxF: jax.Array) -> jax.Array:
     """Returns x^T y, (D, F)."""
     if x_NxD.shape[1] > y_NxF.shape[1]:
         return jax.lax.optimization_barrier(transposed_product(y_NxF, x_NxD)).T
-    return jax.lax.optimization_barrier(x_NxD.T) @ y_NxF
+    return transposed(x_NxD) @ y_NxF
 
 
 _matmul.defvjp(_forward, _backward)

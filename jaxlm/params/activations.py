@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 
@@ -132,6 +133,24 @@ def platform() -> str:
         return place.mesh.devices.flat[0].platform
     default = jax.config.jax_default_device  # a device or the name of a platform
     return getattr(default, "platform", default) or jax.default_backend()
+
+
+def native_bfloat16(x: jax.Array) -> bool:
+    """Whether products of `x` may be taken in bfloat16 on a CPU: from jax 0.12 on, where the processor can."""
+    return x.dtype == jnp.bfloat16 and platform() == "cpu" and jax.__version_info__ >= (0, 12)
+
+
+def transposed(x: jax.Array) -> jax.Array:
+    """Returns `x` with its last two axes exchanged, as a copy that no product undoes.
+
+    In native bfloat16 it is made flat and shaped again. XLA gives what it transposes a layout of its own, and where the
+    factors of a product have such a layout, or contract other axes than the last and the first, it turns both into
+    float32 arrays (jax 0.12.0: 100 instead of 350 GFLOP/s on two cores with AMX).
+    """
+    x_T = x.swapaxes(-1, -2)
+    if native_bfloat16(x):
+        return jax.lax.optimization_barrier(x_T.reshape(-1)).reshape(x_T.shape)
+    return jax.lax.optimization_barrier(x_T)
 
 
 def splits_time() -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import runpy
 from pathlib import Path
 
+import jax
 import pytest
 from test_plan import LARGE, RUN
 
@@ -24,9 +25,12 @@ NARROW = {
         "compute": ComputeConfig(scan_layers=True, remat=True, remat_policy="projections")},
     "unrolled, the default model in bfloat16": {"compute": ComputeConfig(dtype="bfloat16")},
 }
+# What the compiler keeps on a CPU differs between versions; on accelerators nothing here depends on one.
+described = pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the formula for CPUs describes jax 0.10")
 SOON = ("scan and remat, the default model",)
 
 
+@described
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in SOON else pytest.mark.slow) for name in NARROW])
 def test_temporaries_by_formula_are_those_of_the_compiler_on_a_cpu(name):
     model = ModelConfig(vocabulary=256, sequence=128, layers=2, width=64, heads=4, ff=256, **NARROW[name])
@@ -56,6 +60,7 @@ def test_kernels_keep_no_scores_and_chunks_no_logits():
 SIZES = runpy.run_path(str(Path(__file__).resolve().parents[2] / "experiments" / "bench" / "memory.py"))["study"]().runs
 
 
+@described
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [run for run in SIZES if run.name[0] in "SM"], ids=lambda run: run.name)
 def test_temporaries_of_the_benchmark_sizes(run):

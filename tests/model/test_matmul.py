@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlm.model.matmul import matmul, transposed_product
+from jaxlm.params.activations import transposed
 
 
 def draw(*shape, seed=0):
@@ -54,3 +55,24 @@ def test_only_the_narrower_factor_is_transposed(width, inner):
     program = jax.jit(transposed_product).lower(draw(64, width), draw(64, inner)).as_text()
     assert "stablehlo.optimization_barrier" in program
     assert "tensor<64x4xf32>) -> tensor<4x64xf32>" in program and "tensor<24x64xf32>" not in program
+
+
+NATIVE = jax.__version_info__ >= (0, 12)
+
+
+@pytest.mark.parametrize(("dtype", "behind"), [
+    ("float32", "3x6x4xf32"), ("bfloat16", "72xbf16" if NATIVE else "3x6x4xbf16")])
+def test_a_transposed_copy_is_flat_behind_its_barrier_in_native_bfloat16(dtype, behind):
+    x = draw(3, 4, 6).astype(dtype)
+    np.testing.assert_array_equal(jax.jit(transposed)(x), x.swapaxes(1, 2))
+    barrier, = (line for line in jax.jit(transposed).lower(x).as_text().splitlines() if "optimization_barrier" in line)
+    assert barrier.endswith(f"tensor<{behind}>")
+
+
+@pytest.mark.parametrize(("width", "inner"), [(12, 20), (20, 12)])
+def test_bfloat16_gradients_are_those_of_the_plain_product(width, inner):
+    x, weights, dy = (a.astype(jnp.bfloat16) for a in (draw(48, width), draw(width, inner, seed=1), draw(48, inner, seed=2)))
+    for found, expected in zip(jax.jit(functools.partial(gradients, matmul))(x, weights, dy),
+                               gradients(plain, *(np.float64(a) for a in (x, weights, dy))), strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8, atol=2e-6 * np.abs(expected).max())
