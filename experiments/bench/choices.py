@@ -1,6 +1,7 @@
 """What each choice of `ComputeConfig` costs in time and memory: one process, programs by turns.
 
-    python experiments/bench/choices.py [--size S|M|L] [--rounds 6] [--rows 1024] [--columns 262144] [--out FILE]
+    python experiments/bench/choices.py [--size S|M|L] [--rounds 6] [--rows 1024] [--columns 262144]
+        [--parts step,loss] [--out FILE]
 
 First the standard step (`sides.py`) in every form, first and last the default; then the loss and both its gradients
 alone, from hidden states of width 256, with all logits at once and in chunks, with and without the filter of gradients.
@@ -45,20 +46,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="turns of each form (default 6)")
     parser.add_argument("--rows", type=int, default=1024, help="of the loss alone (default 1024)")
     parser.add_argument("--columns", type=int, default=2**18, help="of the loss alone (default 262144)")
+    parser.add_argument("--parts", default="step,loss", help="what to measure (default step,loss)")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     args = parser.parse_args()
     for name in ("rounds", "rows", "columns"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} = {getattr(args, name)}: must be at least 1")
+    parts = args.parts.split(",")
+    if not set(parts) <= {"step", "loss"}:
+        parser.error(f"--parts = {args.parts}: must be step, loss or step,loss")
     sys.path.insert(0, str(sides.ROOT))
     from jaxlm import allocator
 
     allocator.keep()  # before JAX is imported
     before = machine.load()
-    steps = _steps(sides.SIZES[args.size], args.rounds)
-    print(_table(f"step, {args.size}", steps), flush=True)
-    losses = _losses(args.rows, args.columns, args.rounds)
-    print(_table(f"loss, {args.rows} x {args.columns}", losses))
+    steps = losses = None
+    if "step" in parts:
+        steps = _steps(sides.SIZES[args.size], args.rounds)
+        print(_table(f"step, {args.size}", steps), flush=True)
+    if "loss" in parts:
+        losses = _losses(args.rows, args.columns, args.rounds)
+        print(_table(f"loss, {args.rows} x {args.columns}", losses))
     if args.out:
         machine.write(args.out, {
             "machine": machine.facts(None), "versions": machine.versions(), "load_before": before,

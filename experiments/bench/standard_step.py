@@ -133,7 +133,8 @@ def measure(sizes: dict[str, int], contestants: Sequence[Contestant], *, rounds:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for contestant in contestants:
             try:
-                child, first[contestant.name] = _start(contestant, sizes, cores, Path(folder) / contestant.name.replace(".", "-"))
+                cache = Path(folder) / contestant.name.replace(" ", "-")  # torch puts it into a command line
+                child, first[contestant.name] = _start(contestant, sizes, cores, cache)
             except turns.Failed as error:
                 if contestant.side.removesuffix(sides.KEEP) in sides.OWN:
                     raise

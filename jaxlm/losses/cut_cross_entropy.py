@@ -233,16 +233,18 @@ def _gradients(form: _Form, dz_NxV: jax.Array, h_NxD: jax.Array, w_VxD: jax.Arra
         dz_NxW = jax.lax.dynamic_slice_in_dim(dz_NxV, start, block, axis=1)
         dz_NxW = jnp.where(start + jnp.arange(block) >= index * block, dz_NxW, 0)
 
-        def keep(dh_NxD: jax.Array, dw_DxV: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def keep() -> tuple[jax.Array, jax.Array]:
             narrow_NxW = dz_NxW.astype(h_NxD.dtype)
             w_WxD = jax.lax.dynamic_slice_in_dim(w_VxD, start, block)
-            dw_DxW = jax.lax.dynamic_slice_in_dim(dw_DxV, start, block, axis=1)
-            dw_DxW += _product(h_DxN, narrow_NxW)
-            return (dh_NxD + _product(narrow_NxW, w_WxD),
-                    jax.lax.dynamic_update_slice_in_dim(dw_DxV, dw_DxW, start, axis=1))
+            return _product(narrow_NxW, w_WxD), _product(h_DxN, narrow_NxW)
 
-        # NaN is not below.
-        return jax.lax.cond(jnp.all(jnp.abs(dz_NxW) < form.filter_eps * share), lambda *sums: sums, keep, *sums)
+        def drop() -> tuple[jax.Array, jax.Array]:
+            return jnp.zeros_like(sums[0]), jnp.zeros((h_NxD.shape[1], block), dz_NxV.dtype)
+
+        # NaN is not below. The branches do not touch the sums, which XLA would copy whole for each block.
+        dh_NxD, dw_DxW = jax.lax.cond(jnp.all(jnp.abs(dz_NxW) < form.filter_eps * share), drop, keep)
+        dw_DxW += jax.lax.dynamic_slice_in_dim(sums[1], start, block, axis=1)
+        return sums[0] + dh_NxD, jax.lax.dynamic_update_slice_in_dim(sums[1], dw_DxW, start, axis=1)
 
     zero_NxD = jnp.zeros(h_NxD.shape, dz_NxV.dtype)
     return jax.lax.fori_loop(0, math.ceil(columns / block), add, (zero_NxD, dw_DxV))
