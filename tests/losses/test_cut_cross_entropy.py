@@ -104,7 +104,7 @@ def test_rows_may_be_several_axes():
     np.testing.assert_array_equal(found, cut_cross_entropy(h[:12], w, TARGETS[:12], z_loss=Z_LOSS, chunks=2))
 
 
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("transposed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_filtered_gradients_stay_within_their_bounds(transposed):
     columns, eps = 1300, 3e-3  # blocks of 512, 512 and 276
     h, w = inputs(np.float32, columns=columns, transposed=transposed)
@@ -175,7 +175,7 @@ def temporaries(fn, *shapes):
     return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text().count(" conditional(")
 
 
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("transposed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_temporaries_at_a_vocabulary_of_256k_hold_one_chunk(transposed):
     rows, width, columns = 1024, 16, 2**18
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (

@@ -62,7 +62,9 @@ def test_the_search_finds_a_batched_call():
 
 
 @pytest.mark.skipif(not factorizations._CAN_HANG, reason="this jaxlib has no such calls")
-@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", [
+    pytest.param(entry, marks=[] if entry.name in ("dion", "soap") else pytest.mark.slow) for entry in TABLE],
+    ids=[entry.name for entry in TABLE])
 def test_no_optimizer_makes_a_batched_call(entry):
     problem = synthetic(steps=2)
     params = {name: jnp.stack([jnp.asarray(array, jnp.float32)] * 2) if np.ndim(array) == 2 else jnp.asarray(array, jnp.float32)

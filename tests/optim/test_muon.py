@@ -122,6 +122,7 @@ print(json.dumps([*collectives, str(results[1].sharding.spec), float(off)]))
 """
 
 
+@pytest.mark.slow
 def test_whole_matrices_on_one_device_do_not_communicate_in_the_iterations():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
                         "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}

@@ -89,6 +89,7 @@ def test_parameter_known_by_prior_alone_keeps_the_priors_spread():
     assert spread == pytest.approx(0.3, rel=0.2)  # 200 draws estimate a deviation to 5%
 
 
+@pytest.mark.slow
 def test_held_out_runs_fall_into_ninety_per_cent_intervals():
     rng = np.random.default_rng(5)
     hits = 0

@@ -1,5 +1,6 @@
 """Held-out loss is taken at the parameters that the optimizer names, not always at those it trains."""
 
+import pytest
 from tiny_run import RUN
 
 from jaxlm import data
@@ -10,6 +11,7 @@ from jaxlm.train.start import step_config
 from jaxlm.train.step import make_step
 
 
+@pytest.mark.slow
 def test_a_schedule_free_run_is_evaluated_at_its_average(tmp_path, monkeypatch):
     config = RUN.replace(updates=8, optimizer=ScheduleFree(b1=0.5), evaluation=EvalConfig(every=4, sequences=8),
                          checkpoint=CheckpointConfig())

@@ -151,7 +151,7 @@ def test_heldout_loss_is_the_mean_over_batches_without_z_loss():
     assert float(make_step(PLAIN).heldout_loss(params, batches)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_loss_in_chunks_is_the_plain_one(tied):
     params, batch = None, tokens(BATCH, SEQUENCE + 1)
     found = []
