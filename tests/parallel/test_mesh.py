@@ -111,5 +111,5 @@ def test_sequences_taken_alone_lie_side_by_side_and_are_whole():
     def fn(sequences_CxPxS):
         return sequence_grad_sq(gradient, sequences_CxPxS, jax.random.key(0))
 
-    mesh = AbstractMesh(MeshConfig(data=2, fsdp=2, tensor=2).shape, AXES)
+    mesh = AbstractMesh(MeshConfig(data=2, fsdp=2, tensor=2).shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
     assert "(('replica', 'data', 'fsdp'), None, None)" in traced(fn, mesh, (3, 4, 8))
