@@ -16,9 +16,10 @@ Parameters are copied when an update begins, for the old ones are read to its en
 (they are donated) serve as working memory: the two cancel, and neither is counted. Moments are written where they lie.
 
 CPU, as jax 0.10 compiles (0.12 needs 0.2 to 1.15 times as much, the least with remat). All is float32 but for what is
-said, whatever the compute dtype: products are taken in float32, and XLA keeps operands so converted. XLA runs what is ready in order of arrival, so all that depends on the parameters alone is made
-first and kept: the weights of every unrolled block, cut out of their stack (4 P_b). So is what the forward pass has
-ready for the backward pass. A block saves
+said, whatever the compute dtype: products are taken in float32, and XLA keeps operands so converted. XLA runs what is
+ready in order of arrival, so all that depends on the parameters alone is made first and kept: the weights of every
+unrolled block, cut out of their stack (4 P_b). So is what the forward pass has ready for the backward pass. A block
+saves
 
     norms      3 D each: input less its mean, and scale, as whole arrays; output, transposed for the gradient of
                weights. Below 4096 rows XLA takes sum and difference apart, and keeps the input too, 4 D

@@ -2,7 +2,7 @@
 
 A model names the axes of its arrays at the borders of blocks and knows no mesh; `on_mesh` says, around the
 function that is compiled, which mesh there is and which of its axes split what. Without it, and on one device,
-nothing is added to the program.
+nothing is added to the program. What depends on the platform that is traced for stands here too: `transposed`.
 """
 
 import contextlib
